@@ -1,0 +1,689 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Registers and structures in memory of the labnic network controller.
+ *
+ * Generated from qemu-device/spec/labnic.yaml by 'make gen'; do not edit.
+ *
+ * Shared by the device and the driver. LABNIC_REG_* are byte offsets in BAR
+ * REGS; a 64-bit register is two of 32 bits, the low half first. A field's
+ * name is its mask. LABNIC_INIT_* are reset values, LABNIC_RW_* the bits that
+ * keep what is written, LABNIC_W1C_* those that a one clears, LABNIC_W1S_*
+ * those where a one starts something.
+ */
+
+#ifndef LABNIC_HW_H
+#define LABNIC_HW_H
+
+#include <linux/types.h>
+
+/* Identity: PCI configuration space, and the version of this map. */
+#define LABNIC_VENDOR_ID 0x1af4
+#define LABNIC_DEVICE_ID 0x10f0
+#define LABNIC_REVISION  0x1
+#define LABNIC_PCI_CLASS 0x0200
+#define LABNIC_MAP_MAJOR 1
+#define LABNIC_MAP_MINOR 0
+
+/* The registers and the doorbell page described here. */
+#define LABNIC_BAR_REGS      0
+#define LABNIC_BAR_REGS_SIZE 0x10000
+
+/* The MSI-X table and pending bits. */
+#define LABNIC_BAR_MSIX      4
+#define LABNIC_BAR_MSIX_SIZE 0x1000
+
+/* Queue pairs that the map has room for; LIMITS.QUEUES tells how many exist. */
+#define LABNIC_MAX_QUEUES 16
+
+/* Queue pairs of a device with default properties. */
+#define LABNIC_DEFAULT_QUEUES 8
+
+/* MSI-X vector of everything that is not a queue pair. */
+#define LABNIC_VECTOR_MISC 0
+
+/*
+ * MSI-X vector of queue pair 0; queue pair n has the vector n places further.
+ */
+#define LABNIC_VECTOR_QUEUE0 1
+
+/* Fewest entries of a ring; sizes are powers of two. */
+#define LABNIC_RING_MIN 64
+
+/* Most entries of a ring. */
+#define LABNIC_RING_MAX 4096
+
+/* Alignment in bytes of the address of a ring. */
+#define LABNIC_RING_ALIGN 64
+
+/* Alignment in bytes of a queue pair's status block. */
+#define LABNIC_STATUS_BLOCK_ALIGN 128
+
+/* Most descriptors of one frame. */
+#define LABNIC_TX_FRAGS_MAX 48
+
+/* Shortest receive buffer in bytes. */
+#define LABNIC_RX_BUF_MIN 256
+
+/* Shortest frame in bytes, the Ethernet header; nothing is padded. */
+#define LABNIC_FRAME_MIN 14
+
+/* Longest frame in bytes: 9000 of payload, the header and one VLAN tag. */
+#define LABNIC_FRAME_MAX 9018
+
+/* Entries of the address filter. */
+#define LABNIC_ADDR_SLOTS 128
+
+/* Bytes of the RSS hash key. */
+#define LABNIC_RSS_KEY_SIZE 40
+
+/* Entries of the RSS indirection table. */
+#define LABNIC_RSS_TABLE_SIZE 128
+
+/* Bits of DEV_FEATURES and DRV_FEATURES. */
+
+/* Received frames are spread over the queue pairs by a Toeplitz hash. */
+#define LABNIC_FEATURE_RSS 0x1
+
+/* Why a queue stopped. */
+enum labnic_err {
+	/* The queue has not failed. */
+	LABNIC_ERR_NONE = 0,
+	/* The ring size is not a power of two between RING_MIN and RING_MAX. */
+	LABNIC_ERR_RING_SIZE = 1,
+	/* The address of a ring or status block is zero or misaligned. */
+	LABNIC_ERR_RING_ADDR = 2,
+	/* Guest memory could not be read. */
+	LABNIC_ERR_DMA_READ = 3,
+	/* Guest memory could not be written. */
+	LABNIC_ERR_DMA_WRITE = 4,
+	/* A descriptor has a reserved bit set. */
+	LABNIC_ERR_DESC_RESERVED = 5,
+	/* A transmit descriptor has length zero. */
+	LABNIC_ERR_DESC_LEN = 6,
+	/* A transmitted frame is shorter than FRAME_MIN. */
+	LABNIC_ERR_FRAME_SHORT = 7,
+	/* A transmitted frame is longer than FRAME_MAX. */
+	LABNIC_ERR_FRAME_LONG = 8,
+	/* A transmitted frame has more than TX_FRAGS_MAX descriptors. */
+	LABNIC_ERR_FRAGS = 9,
+	/* A frame begins but its last descriptor is not there. */
+	LABNIC_ERR_INCOMPLETE = 10,
+	/* A doorbell announces more entries than the ring has. */
+	LABNIC_ERR_DOORBELL = 11,
+	/* A receive buffer is shorter than RX_BUF_MIN. */
+	LABNIC_ERR_BUF_LEN = 12,
+};
+
+/* What the RSS hash of a received frame was taken over. */
+enum labnic_hash {
+	/* No hash; the frame is not IP or RSS is off. */
+	LABNIC_HASH_NONE = 0,
+	/* IPv4 source and destination address. */
+	LABNIC_HASH_IPV4 = 1,
+	/* IPv4 addresses, TCP ports. */
+	LABNIC_HASH_TCPV4 = 2,
+	/* IPv4 addresses, UDP ports. */
+	LABNIC_HASH_UDPV4 = 3,
+	/* IPv6 source and destination address. */
+	LABNIC_HASH_IPV6 = 4,
+	/* IPv6 addresses, TCP ports. */
+	LABNIC_HASH_TCPV6 = 5,
+	/* IPv6 addresses, UDP ports. */
+	LABNIC_HASH_UDPV6 = 6,
+};
+
+/* Block GLOBAL: What concerns the whole device. */
+#define LABNIC_BLOCK_GLOBAL_BASE 0x0000
+#define LABNIC_BLOCK_GLOBAL_SIZE 0x1000
+#define LABNIC_BLOCK_GLOBAL_USED 0x180
+
+/*
+ * ID (ro): The letters LABN, so that a driver knows that it talks to this
+ * device.
+ */
+#define LABNIC_REG_ID  0x0000
+#define LABNIC_INIT_ID 0x4e42414c
+#define LABNIC_RW_ID   0x0
+
+/* VERSION (ro): Version of this map; a driver refuses another major version. */
+#define LABNIC_REG_VERSION  0x0004
+#define LABNIC_INIT_VERSION 0x10000
+#define LABNIC_RW_VERSION   0x0
+/* Grows with each addition. */
+#define LABNIC_VERSION_MINOR 0xffff
+/* Grows with each incompatible change. */
+#define LABNIC_VERSION_MAJOR 0xffff0000
+
+/* DEV_FEATURES (ro): Features that the device has. */
+#define LABNIC_REG_DEV_FEATURES  0x0008
+#define LABNIC_INIT_DEV_FEATURES 0x1
+#define LABNIC_RW_DEV_FEATURES   0x0
+
+/*
+ * DRV_FEATURES (rw): Features that the driver uses; a bit that the device lacks
+ * stays zero.
+ */
+#define LABNIC_REG_DRV_FEATURES  0x000c
+#define LABNIC_INIT_DRV_FEATURES 0x0
+#define LABNIC_RW_DRV_FEATURES   0x1
+/* Spread received frames over the queue pairs. */
+#define LABNIC_DRV_FEATURES_RSS 0x1
+
+/* CTRL (rw): Control of the whole device. */
+#define LABNIC_REG_CTRL  0x0010
+#define LABNIC_INIT_CTRL 0x0
+#define LABNIC_RW_CTRL   0x1
+#define LABNIC_W1S_CTRL  0x2
+/* While zero the device neither sends nor receives, and drops what arrives. */
+#define LABNIC_CTRL_ENABLE 0x1
+/*
+ * Stops every queue and brings every register to its reset value, but for the
+ * counters; done when the write ends.
+ */
+#define LABNIC_CTRL_RESET  0x2
+
+/* LIMITS (ro): How much of the map this device has. */
+#define LABNIC_REG_LIMITS  0x0014
+#define LABNIC_INIT_LIMITS 0x908
+#define LABNIC_RW_LIMITS   0x0
+/* Queue pairs. */
+#define LABNIC_LIMITS_QUEUES  0xff
+/* MSI-X vectors. */
+#define LABNIC_LIMITS_VECTORS 0xff00
+
+/* MAX_FRAME (rw): The longest frame that is received. */
+#define LABNIC_REG_MAX_FRAME  0x0018
+#define LABNIC_INIT_MAX_FRAME 0x5ee
+#define LABNIC_RW_MAX_FRAME   0x3fff
+/* In bytes; a value above FRAME_MAX counts as FRAME_MAX. */
+#define LABNIC_MAX_FRAME_LEN 0x3fff
+
+/*
+ * RX_MODE (rw): What is received besides frames to the device's own address and
+ * to the addresses in the filter.
+ */
+#define LABNIC_REG_RX_MODE  0x001c
+#define LABNIC_INIT_RX_MODE 0x0
+#define LABNIC_RW_RX_MODE   0x7
+/* Every frame. */
+#define LABNIC_RX_MODE_PROMISC   0x1
+/* Every multicast frame. */
+#define LABNIC_RX_MODE_ALLMULTI  0x2
+/* Broadcast frames. */
+#define LABNIC_RX_MODE_BROADCAST 0x4
+
+/*
+ * MAC (rw): The device's own unicast address; after a reset the permanent one.
+ */
+#define LABNIC_REG_MAC    0x0020
+#define LABNIC_REG_MAC_HI 0x0024
+#define LABNIC_RW_MAC     0xffffffffffffULL
+/* The first byte on the wire is in bits 7 to 0. */
+#define LABNIC_MAC_ADDR 0xffffffffffffULL
+
+/* PERM_MAC (ro): The address that the device was made with. */
+#define LABNIC_REG_PERM_MAC    0x0028
+#define LABNIC_REG_PERM_MAC_HI 0x002c
+#define LABNIC_RW_PERM_MAC     0x0ULL
+/* The first byte on the wire is in bits 7 to 0. */
+#define LABNIC_PERM_MAC_ADDR 0xffffffffffffULL
+
+/* LINK (ro): State of the link. */
+#define LABNIC_REG_LINK 0x0030
+#define LABNIC_RW_LINK  0x0
+/* There is a carrier. */
+#define LABNIC_LINK_UP          0x1
+/* Both ends may send at once. */
+#define LABNIC_LINK_FULL_DUPLEX 0x2
+/* In Mbit/s; zero while there is no carrier. */
+#define LABNIC_LINK_SPEED       0xffffff00
+
+/*
+ * MISC_CAUSE (w1c): Why vector VECTOR_MISC fired; it fires when an enabled bit
+ * goes from zero to one.
+ */
+#define LABNIC_REG_MISC_CAUSE  0x0034
+#define LABNIC_INIT_MISC_CAUSE 0x0
+#define LABNIC_RW_MISC_CAUSE   0x0
+#define LABNIC_W1C_MISC_CAUSE  0x3
+/* LINK has changed. */
+#define LABNIC_MISC_CAUSE_LINK        0x1
+/* A queue has stopped with an error; QUEUE_ERRORS tells which. */
+#define LABNIC_MISC_CAUSE_QUEUE_ERROR 0x2
+
+/* MISC_ENABLE (rw): Which causes fire vector VECTOR_MISC. */
+#define LABNIC_REG_MISC_ENABLE  0x0038
+#define LABNIC_INIT_MISC_ENABLE 0x0
+#define LABNIC_RW_MISC_ENABLE   0x3
+/* LINK has changed. */
+#define LABNIC_MISC_ENABLE_LINK        0x1
+/* A queue has stopped with an error. */
+#define LABNIC_MISC_ENABLE_QUEUE_ERROR 0x2
+
+/*
+ * QUEUE_ERRORS (ro): The queues that have stopped with an error since they were
+ * enabled.
+ */
+#define LABNIC_REG_QUEUE_ERRORS  0x003c
+#define LABNIC_INIT_QUEUE_ERRORS 0x0
+#define LABNIC_RW_QUEUE_ERRORS   0x0
+/* One bit for each TX queue. */
+#define LABNIC_QUEUE_ERRORS_TX 0xffff
+/* One bit for each RX queue. */
+#define LABNIC_QUEUE_ERRORS_RX 0xffff0000
+
+/*
+ * RSS_CTRL (rw): What the RSS hash is taken over; frames of other kinds go to
+ * queue pair 0.
+ */
+#define LABNIC_REG_RSS_CTRL  0x0040
+#define LABNIC_INIT_RSS_CTRL 0x0
+#define LABNIC_RW_RSS_CTRL   0x3f
+/* Addresses of IPv4 packets that no other bit covers. */
+#define LABNIC_RSS_CTRL_IPV4  0x1
+/* Addresses and ports of TCP over IPv4. */
+#define LABNIC_RSS_CTRL_TCPV4 0x2
+/* Addresses and ports of UDP over IPv4. */
+#define LABNIC_RSS_CTRL_UDPV4 0x4
+/* Addresses of IPv6 packets that no other bit covers. */
+#define LABNIC_RSS_CTRL_IPV6  0x8
+/* Addresses and ports of TCP over IPv6. */
+#define LABNIC_RSS_CTRL_TCPV6 0x10
+/* Addresses and ports of UDP over IPv6. */
+#define LABNIC_RSS_CTRL_UDPV6 0x20
+
+/*
+ * RSS_KEY (rw): The Toeplitz key, four bytes a register; the first byte of the
+ * key is in bits 7 to 0 of the first.
+ */
+#define LABNIC_REG_RSS_KEY(n) (0x0080 + (n) * 4)
+#define LABNIC_INIT_RSS_KEY   0x0
+#define LABNIC_RW_RSS_KEY     0xffffffff
+
+/*
+ * RSS_TABLE (rw): The indirection table, four entries of 8 bits a register; an
+ * entry that names no enabled RX queue counts as 0.
+ */
+#define LABNIC_REG_RSS_TABLE(n) (0x0100 + (n) * 4)
+#define LABNIC_INIT_RSS_TABLE   0x0
+#define LABNIC_RW_RSS_TABLE     0xffffffff
+
+/* Block FILTER: The address filter, unicast and multicast alike. */
+#define LABNIC_BLOCK_FILTER_BASE 0x1000
+#define LABNIC_BLOCK_FILTER_SIZE 0x1000
+#define LABNIC_BLOCK_FILTER_USED 0x400
+
+/*
+ * ADDR_SLOT (rw): One address that is received; the write of the high half puts
+ * the slot in force.
+ */
+#define LABNIC_REG_ADDR_SLOT(n)    (0x1000 + (n) * 8)
+#define LABNIC_REG_ADDR_SLOT_HI(n) (0x1004 + (n) * 8)
+#define LABNIC_INIT_ADDR_SLOT      0x0ULL
+#define LABNIC_RW_ADDR_SLOT        0x1ffffffffffffULL
+/* The first byte on the wire is in bits 7 to 0. */
+#define LABNIC_ADDR_SLOT_ADDR  0xffffffffffffULL
+/* The slot is used. */
+#define LABNIC_ADDR_SLOT_VALID 0x1000000000000ULL
+
+/*
+ * Block COUNTERS: Counters of 64 bits, read-only, the low half first; only a
+ * reset of the PCI function clears them. To read one without tearing, read the
+ * high half, the low half, and the high half again until both agree.
+ */
+#define LABNIC_BLOCK_COUNTERS_BASE 0x2000
+#define LABNIC_BLOCK_COUNTERS_SIZE 0x1000
+#define LABNIC_BLOCK_COUNTERS_USED 0xc8
+
+/* Offset of counter n, and of its high half. */
+#define LABNIC_REG_COUNTER(n)    (0x2000 + (n) * 8)
+#define LABNIC_REG_COUNTER_HI(n) (0x2004 + (n) * 8)
+
+/* The counters. */
+enum labnic_counter {
+	/* Frames given to the driver. */
+	LABNIC_COUNTER_RX_FRAMES,
+	/* Bytes of these frames. */
+	LABNIC_COUNTER_RX_BYTES,
+	/* Multicast frames among them. */
+	LABNIC_COUNTER_RX_MULTICAST,
+	/* Broadcast frames among them. */
+	LABNIC_COUNTER_RX_BROADCAST,
+	/* Frames that no filter wanted. */
+	LABNIC_COUNTER_RX_FILTERED,
+	/* Frames dropped because the ring had no buffer. */
+	LABNIC_COUNTER_RX_NO_BUFFER,
+	/* Frames longer than MAX_FRAME. */
+	LABNIC_COUNTER_RX_TOO_LONG,
+	/* Frames shorter than FRAME_MIN. */
+	LABNIC_COUNTER_RX_TOO_SHORT,
+	/* Frames that came while the device or the queue was disabled. */
+	LABNIC_COUNTER_RX_DISABLED,
+	/* Frames lost because guest memory could not be read or written. */
+	LABNIC_COUNTER_RX_DMA_ERRORS,
+	/* Frames sent to the link. */
+	LABNIC_COUNTER_TX_FRAMES,
+	/* Bytes of these frames. */
+	LABNIC_COUNTER_TX_BYTES,
+	/* Multicast frames among them. */
+	LABNIC_COUNTER_TX_MULTICAST,
+	/* Broadcast frames among them. */
+	LABNIC_COUNTER_TX_BROADCAST,
+	/* Frames dropped because there was no carrier. */
+	LABNIC_COUNTER_TX_NO_LINK,
+	/* Times that a queue stopped with an error. */
+	LABNIC_COUNTER_QUEUE_ERRORS,
+	/* Times that the carrier came or went. */
+	LABNIC_COUNTER_LINK_CHANGES,
+	/* Interrupts of queue vectors. */
+	LABNIC_COUNTER_IRQ_QUEUE,
+	/* Interrupts of vector VECTOR_MISC. */
+	LABNIC_COUNTER_IRQ_MISC,
+	/* Writes of a TX doorbell. */
+	LABNIC_COUNTER_TX_DOORBELLS,
+	/* Writes of an RX doorbell. */
+	LABNIC_COUNTER_RX_DOORBELLS,
+	/* Reads of any register. */
+	LABNIC_COUNTER_MMIO_READS,
+	/* Writes of any register, doorbells included. */
+	LABNIC_COUNTER_MMIO_WRITES,
+	/* Reads of guest memory. */
+	LABNIC_COUNTER_DMA_READS,
+	/* Writes of guest memory. */
+	LABNIC_COUNTER_DMA_WRITES,
+	/* How many there are. */
+	LABNIC_N_COUNTERS,
+};
+
+/* Calls X(name) for every counter, in the order of the numbers above. */
+#define LABNIC_COUNTERS(X) \
+	X(rx_frames) \
+	X(rx_bytes) \
+	X(rx_multicast) \
+	X(rx_broadcast) \
+	X(rx_filtered) \
+	X(rx_no_buffer) \
+	X(rx_too_long) \
+	X(rx_too_short) \
+	X(rx_disabled) \
+	X(rx_dma_errors) \
+	X(tx_frames) \
+	X(tx_bytes) \
+	X(tx_multicast) \
+	X(tx_broadcast) \
+	X(tx_no_link) \
+	X(queue_errors) \
+	X(link_changes) \
+	X(irq_queue) \
+	X(irq_misc) \
+	X(tx_doorbells) \
+	X(rx_doorbells) \
+	X(mmio_reads) \
+	X(mmio_writes) \
+	X(dma_reads) \
+	X(dma_writes)
+
+/*
+ * Block QUEUE: One queue pair. Addresses and sizes take effect when the queue
+ * is enabled, and are not to be written while it is.
+ */
+#define LABNIC_BLOCK_QUEUE_BASE   0x4000
+#define LABNIC_BLOCK_QUEUE_SIZE   0x1000
+#define LABNIC_BLOCK_QUEUE_STRIDE 0x100
+#define LABNIC_BLOCK_QUEUE_COUNT  16
+#define LABNIC_BLOCK_QUEUE_USED   0x48
+
+/* TX_BASE (rw): Address of the TX descriptor ring; a multiple of RING_ALIGN. */
+#define LABNIC_REG_TX_BASE(q)    (0x4000 + (q) * 0x100)
+#define LABNIC_REG_TX_BASE_HI(q) (0x4004 + (q) * 0x100)
+#define LABNIC_INIT_TX_BASE      0x0ULL
+#define LABNIC_RW_TX_BASE        0xffffffffffffffffULL
+
+/* TX_SIZE (rw): Size of the TX ring. */
+#define LABNIC_REG_TX_SIZE(q) (0x4008 + (q) * 0x100)
+#define LABNIC_INIT_TX_SIZE   0x0
+#define LABNIC_RW_TX_SIZE     0xffff
+/* A power of two from RING_MIN to RING_MAX. */
+#define LABNIC_TX_SIZE_ENTRIES 0xffff
+
+/* TX_CTRL (rw): Control of the TX queue. */
+#define LABNIC_REG_TX_CTRL(q) (0x400c + (q) * 0x100)
+#define LABNIC_INIT_TX_CTRL   0x0
+#define LABNIC_RW_TX_CTRL     0x1
+/*
+ * Going to one starts the queue at index 0 and phase 1, or fails with an error
+ * and stays zero; going to zero ends all its DMA before the write ends.
+ */
+#define LABNIC_TX_CTRL_ENABLE 0x1
+
+/* TX_STATUS (ro): State of the TX queue. */
+#define LABNIC_REG_TX_STATUS(q) (0x4010 + (q) * 0x100)
+#define LABNIC_INIT_TX_STATUS   0x0
+#define LABNIC_RW_TX_STATUS     0x0
+/* Why the queue stopped, an ERR value; the next enabling clears it. */
+#define LABNIC_TX_STATUS_ERROR 0xff
+
+/* TX_HEAD (ro): Descriptors consumed since the queue was enabled. */
+#define LABNIC_REG_TX_HEAD(q) (0x4014 + (q) * 0x100)
+#define LABNIC_INIT_TX_HEAD   0x0
+#define LABNIC_RW_TX_HEAD     0x0
+
+/* RX_BUF_BASE (rw): Address of the RX buffer ring; a multiple of RING_ALIGN. */
+#define LABNIC_REG_RX_BUF_BASE(q)    (0x4020 + (q) * 0x100)
+#define LABNIC_REG_RX_BUF_BASE_HI(q) (0x4024 + (q) * 0x100)
+#define LABNIC_INIT_RX_BUF_BASE      0x0ULL
+#define LABNIC_RW_RX_BUF_BASE        0xffffffffffffffffULL
+
+/*
+ * RX_CMPL_BASE (rw): Address of the RX completion ring; a multiple of
+ * RING_ALIGN.
+ */
+#define LABNIC_REG_RX_CMPL_BASE(q)    (0x4028 + (q) * 0x100)
+#define LABNIC_REG_RX_CMPL_BASE_HI(q) (0x402c + (q) * 0x100)
+#define LABNIC_INIT_RX_CMPL_BASE      0x0ULL
+#define LABNIC_RW_RX_CMPL_BASE        0xffffffffffffffffULL
+
+/* RX_SIZE (rw): Size of the RX buffer ring and of the RX completion ring. */
+#define LABNIC_REG_RX_SIZE(q) (0x4030 + (q) * 0x100)
+#define LABNIC_INIT_RX_SIZE   0x0
+#define LABNIC_RW_RX_SIZE     0xffff
+/* A power of two from RING_MIN to RING_MAX. */
+#define LABNIC_RX_SIZE_ENTRIES 0xffff
+
+/* RX_CTRL (rw): Control of the RX queue. */
+#define LABNIC_REG_RX_CTRL(q) (0x4034 + (q) * 0x100)
+#define LABNIC_INIT_RX_CTRL   0x0
+#define LABNIC_RW_RX_CTRL     0x1
+/*
+ * Going to one starts both rings at index 0 and phase 1, or fails with an error
+ * and stays zero; going to zero ends all their DMA before the write ends.
+ */
+#define LABNIC_RX_CTRL_ENABLE 0x1
+
+/* RX_STATUS (ro): State of the RX queue. */
+#define LABNIC_REG_RX_STATUS(q) (0x4038 + (q) * 0x100)
+#define LABNIC_INIT_RX_STATUS   0x0
+#define LABNIC_RW_RX_STATUS     0x0
+/* Why the queue stopped, an ERR value; the next enabling clears it. */
+#define LABNIC_RX_STATUS_ERROR 0xff
+
+/* RX_HEAD (ro): Buffers consumed since the queue was enabled. */
+#define LABNIC_REG_RX_HEAD(q) (0x403c + (q) * 0x100)
+#define LABNIC_INIT_RX_HEAD   0x0
+#define LABNIC_RW_RX_HEAD     0x0
+
+/*
+ * STATUS_BASE (rw): Address of the status block of the queue pair; a multiple
+ * of STATUS_BLOCK_ALIGN. Both queues need it.
+ */
+#define LABNIC_REG_STATUS_BASE(q)    (0x4040 + (q) * 0x100)
+#define LABNIC_REG_STATUS_BASE_HI(q) (0x4044 + (q) * 0x100)
+#define LABNIC_INIT_STATUS_BASE      0x0ULL
+#define LABNIC_RW_STATUS_BASE        0xffffffffffffffffULL
+
+/*
+ * Block DOORBELL: A page of its own, so that a doorbell can become an eventfd;
+ * what is written is a hint that is checked, not trusted.
+ */
+#define LABNIC_BLOCK_DOORBELL_BASE   0x8000
+#define LABNIC_BLOCK_DOORBELL_SIZE   0x1000
+#define LABNIC_BLOCK_DOORBELL_STRIDE 0x8
+#define LABNIC_BLOCK_DOORBELL_COUNT  16
+#define LABNIC_BLOCK_DOORBELL_USED   0x8
+
+/* TX_DOORBELL (wo): TX descriptors published since the queue was enabled. */
+#define LABNIC_REG_TX_DOORBELL(q) (0x8000 + (q) * 0x8)
+#define LABNIC_INIT_TX_DOORBELL   0x0
+#define LABNIC_RW_TX_DOORBELL     0x0
+
+/* RX_DOORBELL (wo): RX buffers published since the queue was enabled. */
+#define LABNIC_REG_RX_DOORBELL(q) (0x8004 + (q) * 0x8)
+#define LABNIC_INIT_RX_DOORBELL   0x0
+#define LABNIC_RW_RX_DOORBELL     0x0
+
+/*
+ * One piece of a frame to send. The driver writes the first descriptor's word
+ * with the phase bit last, so that a frame is there whole or not at all.
+ */
+struct labnic_tx_desc {
+	/* Address of the bytes, low half. */
+	__le32 addr_lo;
+	/* Address of the bytes, high half. */
+	__le32 addr_hi;
+	/* How much there is. */
+	__le32 len;
+	/* Kind and ownership. */
+	__le32 flags;
+};
+
+#define LABNIC_TX_DESC_SIZE 16
+
+/* Word len of struct labnic_tx_desc. */
+
+/* Bytes at the address. */
+#define LABNIC_TX_DESC_LEN_BYTES 0xffff
+/* Every bit that is defined; the others are zero. */
+#define LABNIC_TX_DESC_LEN__ALL  0xffff
+
+/* Word flags of struct labnic_tx_desc. */
+
+/*
+ * The descriptor is the device's when this equals the lap: one in the first,
+ * and flipped at each wrap.
+ */
+#define LABNIC_TX_DESC_FLAGS_PHASE 0x1
+/* Last descriptor of the frame. */
+#define LABNIC_TX_DESC_FLAGS_EOP   0x2
+/* Every bit that is defined; the others are zero. */
+#define LABNIC_TX_DESC_FLAGS__ALL  0x3
+
+/* One buffer for received bytes. */
+struct labnic_rx_buf {
+	/* Address of the buffer, low half. */
+	__le32 addr_lo;
+	/* Address of the buffer, high half. */
+	__le32 addr_hi;
+	/* How much room there is and how the completion names it. */
+	__le32 len_id;
+	/* Ownership. */
+	__le32 flags;
+};
+
+#define LABNIC_RX_BUF_SIZE 16
+
+/* Word len_id of struct labnic_rx_buf. */
+
+/* Bytes at the address; RX_BUF_MIN or more. */
+#define LABNIC_RX_BUF_LEN_ID_BYTES 0xffff
+/* Given back in the completion. */
+#define LABNIC_RX_BUF_LEN_ID_ID    0xffff0000
+/* Every bit that is defined; the others are zero. */
+#define LABNIC_RX_BUF_LEN_ID__ALL  0xffffffff
+
+/* Word flags of struct labnic_rx_buf. */
+
+/*
+ * The buffer is the device's when this equals the lap: one in the first, and
+ * flipped at each wrap.
+ */
+#define LABNIC_RX_BUF_FLAGS_PHASE 0x1
+/* Every bit that is defined; the others are zero. */
+#define LABNIC_RX_BUF_FLAGS__ALL  0x1
+
+/*
+ * One filled buffer. The device writes the word with the phase bit last. A
+ * frame that needs several buffers has one completion for each, and the last
+ * has EOP.
+ */
+struct labnic_rx_cmpl {
+	/* RSS hash of the frame; zero when FLAGS.HASH_TYPE is NONE. */
+	__le32 hash;
+	/* Zero; for VLAN and coalescing. */
+	__le32 reserved;
+	/* What was filled. */
+	__le32 len_id;
+	/* Kind and ownership. */
+	__le32 flags;
+};
+
+#define LABNIC_RX_CMPL_SIZE 16
+
+/* Word len_id of struct labnic_rx_cmpl. */
+
+/* Bytes written to this buffer. */
+#define LABNIC_RX_CMPL_LEN_ID_BYTES 0xffff
+/* ID of the buffer. */
+#define LABNIC_RX_CMPL_LEN_ID_ID    0xffff0000
+/* Every bit that is defined; the others are zero. */
+#define LABNIC_RX_CMPL_LEN_ID__ALL  0xffffffff
+
+/* Word flags of struct labnic_rx_cmpl. */
+
+/*
+ * The completion is the driver's when this equals the lap: one in the first,
+ * and flipped at each wrap.
+ */
+#define LABNIC_RX_CMPL_FLAGS_PHASE     0x1
+/* Last buffer of the frame. */
+#define LABNIC_RX_CMPL_FLAGS_EOP       0x2
+/* A HASH value; the same in each completion of a frame. */
+#define LABNIC_RX_CMPL_FLAGS_HASH_TYPE 0xf0
+/* Every bit that is defined; the others are zero. */
+#define LABNIC_RX_CMPL_FLAGS__ALL      0xf3
+
+/*
+ * What a queue pair's two sides tell each other without a register. Counts run
+ * freely through 32 bits; an event is a count, and it is passed when the count
+ * at its side goes beyond it: of a step from old to new, when (new - event - 1)
+ * < (new - old) in unsigned 32 bits. Each side publishes its event, makes it
+ * visible with a full barrier, and looks again for work before it rests.
+ */
+struct labnic_status_block {
+	/* Written by the device, once per burst: TX descriptors consumed. */
+	__le32 tx_consumed;
+	/*
+	 * Written by the device: ring the TX doorbell when the count of
+	 * published descriptors passes this.
+	 */
+	__le32 tx_doorbell_event;
+	/*
+	 * Written by the device when it has run out of buffers: ring the RX
+	 * doorbell when the count of published buffers passes this.
+	 */
+	__le32 rx_doorbell_event;
+	/* The rest of the line that the device writes. */
+	__le32 device_reserved[13];
+	/* Written by the driver: interrupt when TX_CONSUMED passes this. */
+	__le32 tx_irq_event;
+	/*
+	 * Written by the driver: interrupt when the count of RX completions
+	 * passes this.
+	 */
+	__le32 rx_irq_event;
+	/* The rest of the line that the driver writes. */
+	__le32 driver_reserved[14];
+};
+
+#define LABNIC_STATUS_BLOCK_SIZE 128
+
+#endif /* LABNIC_HW_H */
