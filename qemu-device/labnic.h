@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * labnic, an Ethernet controller for the lab: the device's own state and what
+ * its files call in each other.
+ *
+ * spec/labnic.yaml says what the hardware does; include/labnic_hw.h is made
+ * from it and names every offset, bit and limit.
+ *
+ * All of it runs under the big QEMU lock.
+ */
+#ifndef LABNIC_H
+#define LABNIC_H
+
+#include "qemu/bswap.h"
+#include "hw/qdev-properties.h"
+#include "net/net.h"
+#include "labnic_compat.h"
+#include "labnic_ring.h"
+#include "include/labnic_hw.h"
+#include "trace.h"
+
+#define TYPE_LABNIC "labnic"
+OBJECT_DECLARE_SIMPLE_TYPE(LabnicState, LABNIC)
+
+/*
+ * Frames sent per entry: few on the vCPU that rang the doorbell, which waits
+ * meanwhile, and more in the bottom half that takes over.
+ */
+#define LABNIC_TX_BUDGET_VCPU 64
+#define LABNIC_TX_BUDGET_BH 256
+
+/* tx_wait_queue when the backend holds no frame of ours */
+#define LABNIC_NO_QUEUE (-1)
+
+typedef struct LabnicTxQueue {
+    LabnicRing ring;
+    uint32_t reported;          /* TX_CONSUMED as last written to the guest */
+    uint32_t event;             /* TX_DOORBELL_EVENT likewise */
+    uint32_t whole;             /* window slots before this end in EOP */
+
+    /* Registers that the hot path does not read */
+    uint32_t error;
+} LabnicTxQueue;
+
+typedef struct LabnicRxQueue {
+    LabnicRing ring;
+    uint64_t cmpl_base;
+    uint32_t reported;          /* completions that the IRQ decision has seen */
+
+    uint32_t error;
+} LabnicRxQueue;
+
+struct LabnicState {
+    PCIDevice parent_obj;
+
+    MemoryRegion mmio;
+    NICState *nic;
+    NICConf conf;
+    QEMUBH *tx_bh;
+    QEMUBH *rx_bh;
+    VMChangeStateEntry *vm_state;
+    const char *name;           /* for trace events */
+
+    /* Properties */
+    uint32_t num_queues;
+    uint32_t speed;             /* Mbit/s */
+    bool backpressure;
+
+    /* Registers */
+    uint32_t drv_features;
+    uint32_t ctrl;
+    uint32_t max_frame;
+    uint32_t rx_mode;
+    uint64_t mac;
+    uint32_t misc_cause;
+    uint32_t misc_enable;
+    uint32_t queue_errors;
+    uint32_t rss_ctrl;
+    uint8_t rss_key[LABNIC_RSS_KEY_SIZE];
+    uint8_t rss_table[LABNIC_RSS_TABLE_SIZE];
+    uint64_t slot[LABNIC_ADDR_SLOTS];       /* as written */
+    uint64_t slot_used[LABNIC_ADDR_SLOTS];  /* as in force */
+    uint64_t status_base[LABNIC_MAX_QUEUES];
+    LabnicTxQueue tx[LABNIC_MAX_QUEUES];
+    LabnicRxQueue rx[LABNIC_MAX_QUEUES];
+    uint64_t counters[LABNIC_N_COUNTERS];
+    bool link_up;
+
+    /* Of the slots in force the valid addresses, packed for the search */
+    uint64_t filter[LABNIC_ADDR_SLOTS];
+    uint32_t filter_len;
+
+    /*
+     * Set while the device works, so that its own DMA or MSI write into its
+     * own BAR is refused instead of entering it a second time.
+     */
+    bool busy;
+
+    /*
+     * All queue pairs share one backend. While that holds a frame of ours no
+     * queue sends; the frame stays in its ring until the backend says how it
+     * ended, so that a purged frame is sent again.
+     */
+    int tx_wait_queue;
+    uint32_t tx_wait_descs;
+    uint32_t tx_wait_len;
+    uint32_t tx_kick;           /* bit per queue that the BH looks after */
+    uint8_t tx_frame[LABNIC_FRAME_MAX];
+
+    bool rx_held;               /* the backend holds frames for us */
+    bool rx_flushing;           /* a burst: interrupts wait for its end */
+};
+
+/* labnic.c */
+bool labnic_enter(LabnicState *s);
+static inline void labnic_leave(LabnicState *s)
+{
+    s->busy = false;
+}
+void labnic_soft_reset(LabnicState *s);
+void labnic_mac_changed(LabnicState *s);
+
+static inline bool labnic_enabled(const LabnicState *s)
+{
+    return s->ctrl & LABNIC_CTRL_ENABLE;
+}
+
+/* An address as it is on the wire and as it is in a register */
+static inline uint64_t labnic_addr_from_wire(const uint8_t *addr)
+{
+    return lduw_le_p(addr) | (uint64_t)(uint32_t)ldl_le_p(addr + 2) << 16;
+}
+
+static inline void labnic_addr_to_wire(uint8_t *addr, uint64_t reg)
+{
+    stw_le_p(addr, reg);
+    stl_le_p(addr + 2, reg >> 16);
+}
+
+/* labnic_mmio.c */
+extern const MemoryRegionOps labnic_mmio_ops;
+
+/* labnic_tx.c */
+void labnic_tx_set_enable(LabnicState *s, unsigned qi, bool enable);
+void labnic_tx_doorbell(LabnicState *s, unsigned qi, uint32_t published);
+void labnic_tx_kick_all(LabnicState *s);
+void labnic_tx_stop(LabnicState *s, unsigned qi);
+void labnic_tx_purge(LabnicState *s);
+void labnic_tx_bh(void *opaque);
+
+/* labnic_rx.c */
+void labnic_rx_set_enable(LabnicState *s, unsigned qi, bool enable);
+void labnic_rx_stop(LabnicState *s, unsigned qi);
+void labnic_rx_doorbell(LabnicState *s, unsigned qi, uint32_t published);
+void labnic_rx_resume(LabnicState *s);
+void labnic_rx_bh(void *opaque);
+ssize_t labnic_rx_receive(NetClientState *nc, const uint8_t *buf, size_t size);
+
+/* labnic_filter.c */
+bool labnic_filter_wants(const LabnicState *s, const uint8_t *frame);
+void labnic_filter_rebuild(LabnicState *s);
+unsigned labnic_rss_steer(const LabnicState *s, const uint8_t *frame,
+                          size_t size, uint32_t *hash, uint32_t *type);
+
+/* labnic_irq.c */
+void labnic_irq_queue(LabnicState *s, unsigned qi);
+void labnic_irq_misc(LabnicState *s, uint32_t cause);
+void labnic_irq_misc_set_enable(LabnicState *s, uint32_t enable);
+void labnic_irq_event(LabnicState *s, unsigned qi, uint64_t addr,
+                      uint32_t before, uint32_t after);
+void labnic_queue_error(LabnicState *s, bool tx, unsigned qi, uint32_t error);
+
+/* labnic_link.c */
+uint32_t labnic_link_reg(const LabnicState *s);
+void labnic_link_update(LabnicState *s);
+void labnic_link_changed(NetClientState *nc);
+
+/* labnic_stats.c */
+static inline void labnic_count(LabnicState *s, enum labnic_counter counter)
+{
+    s->counters[counter]++;
+}
+void labnic_count_tx(LabnicState *s, const uint8_t *frame, size_t size);
+void labnic_count_rx(LabnicState *s, const uint8_t *frame, size_t size);
+uint32_t labnic_counter_reg(const LabnicState *s, uint32_t offset);
+
+/* labnic_vmstate.c */
+extern const VMStateDescription labnic_vmstate;
+
+/*
+ * DMA. False when guest memory did not take or give the bytes; traced and
+ * counted here.
+ */
+bool labnic_dma_read(LabnicState *s, uint64_t addr, void *buf, size_t len);
+bool labnic_dma_write(LabnicState *s, uint64_t addr, const void *buf,
+                      size_t len);
+
+/* Address of a word of the status block of queue pair qi */
+#define LABNIC_STATUS_ADDR(s, qi, word) \
+    ((s)->status_base[qi] + offsetof(struct labnic_status_block, word))
+
+#endif

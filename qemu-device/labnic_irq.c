@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * MSI-X vectors and event suppression. The other end is
+ * kernel-driver/labnic_irq.c.
+ */
+#include "qemu/osdep.h"
+#include "hw/pci/msix.h"
+#include "labnic.h"
+
+static bool labnic_irq_fire(LabnicState *s, unsigned vector)
+{
+    PCIDevice *pci_dev = PCI_DEVICE(s);
+
+    if (!msix_enabled(pci_dev)) {
+        trace_labnic_irq_off(s->name, vector);
+        return false;
+    }
+    trace_labnic_irq(s->name, vector);
+    msix_notify(pci_dev, vector);
+    return true;
+}
+
+void labnic_irq_queue(LabnicState *s, unsigned qi)
+{
+    if (labnic_irq_fire(s, LABNIC_VECTOR_QUEUE0 + qi)) {
+        labnic_count(s, LABNIC_COUNTER_IRQ_QUEUE);
+    }
+}
+
+/*
+ * Interrupts when a count's step from before to after passes the event that
+ * the driver wrote. The count must be visible to the driver before the call.
+ * A block that cannot be read counts as wish for an interrupt: the driver
+ * will come and look.
+ */
+void labnic_irq_event(LabnicState *s, unsigned qi, uint64_t addr,
+                      uint32_t before, uint32_t after)
+{
+    uint32_t event;
+
+    if (before == after) {
+        return;
+    }
+    if (labnic_dma_read(s, addr, &event, sizeof(event)) &&
+        after - le32_to_cpu(event) - 1 >= after - before) {
+        return;
+    }
+    labnic_irq_queue(s, qi);
+}
+
+/* The misc vector fires when an enabled cause appears */
+static void labnic_irq_misc_update(LabnicState *s, uint32_t before)
+{
+    uint32_t now = s->misc_cause & s->misc_enable;
+
+    if (now & ~before && labnic_irq_fire(s, LABNIC_VECTOR_MISC)) {
+        labnic_count(s, LABNIC_COUNTER_IRQ_MISC);
+    }
+}
+
+void labnic_irq_misc(LabnicState *s, uint32_t cause)
+{
+    uint32_t before = s->misc_cause & s->misc_enable;
+
+    s->misc_cause |= cause;
+    labnic_irq_misc_update(s, before);
+}
+
+void labnic_irq_misc_set_enable(LabnicState *s, uint32_t enable)
+{
+    uint32_t before = s->misc_cause & s->misc_enable;
+
+    s->misc_enable = enable;
+    labnic_irq_misc_update(s, before);
+}
+
+/* Stops a queue for a reason that the driver can read */
+void labnic_queue_error(LabnicState *s, bool tx, unsigned qi, uint32_t error)
+{
+    trace_labnic_queue_error(s->name, tx ? "TX" : "RX", qi, error);
+    labnic_count(s, LABNIC_COUNTER_QUEUE_ERRORS);
+    if (tx) {
+        s->tx[qi].error = error;
+        s->queue_errors |= 1u << (ctz32(LABNIC_QUEUE_ERRORS_TX) + qi);
+        labnic_tx_stop(s, qi);
+    } else {
+        s->rx[qi].error = error;
+        s->queue_errors |= 1u << (ctz32(LABNIC_QUEUE_ERRORS_RX) + qi);
+        labnic_rx_stop(s, qi);
+    }
+    labnic_irq_misc(s, LABNIC_MISC_CAUSE_QUEUE_ERROR);
+}

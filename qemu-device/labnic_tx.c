@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * TX ring: fetch, validate, send, complete. The other end is
+ * kernel-driver/labnic_tx.c.
+ */
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "labnic.h"
+
+typedef struct LabnicTxFrame {
+    uint32_t descs;
+    uint32_t len;
+} LabnicTxFrame;
+
+/* How a look at a queue ended */
+typedef enum LabnicTxResult {
+    LABNIC_TX_IDLE,             /* nothing is published */
+    LABNIC_TX_MORE,             /* the budget is used up */
+    LABNIC_TX_WAIT,             /* the backend is full; it will call back */
+    LABNIC_TX_BAD,              /* the queue must stop */
+} LabnicTxResult;
+
+/*
+ * Checks one descriptor of a frame, the nth, as it was copied. The first must
+ * have been found ready by the caller, so a wrong phase is a missing rest.
+ */
+static uint32_t labnic_tx_check_desc(const LabnicRing *ring,
+                                     const LabnicDesc *desc, uint32_t n)
+{
+    if ((desc->flags & LABNIC_TX_DESC_FLAGS_PHASE) !=
+        labnic_ring_phase(ring->head + n, ring->size)) {
+        return LABNIC_ERR_INCOMPLETE;
+    }
+    if (desc->flags & ~LABNIC_TX_DESC_FLAGS__ALL ||
+        desc->len & ~LABNIC_TX_DESC_LEN__ALL) {
+        return LABNIC_ERR_DESC_RESERVED;
+    }
+    if (!desc->len) {
+        return LABNIC_ERR_DESC_LEN;
+    }
+    return LABNIC_ERR_NONE;
+}
+
+/* Measures and checks the frame at the head; an ERR value */
+static uint32_t labnic_tx_parse(LabnicTxQueue *q, LabnicTxFrame *frame)
+{
+    LabnicDesc *desc = labnic_ring_desc(&q->ring, 0);
+    uint32_t n, err, len = 0;
+
+    for (n = 0; n < LABNIC_TX_FRAGS_MAX; n++, desc++) {
+        err = labnic_tx_check_desc(&q->ring, desc, n);
+        if (err) {
+            return err;
+        }
+        len += desc->len;       /* 48 times 64 KiB at most */
+        if (desc->flags & LABNIC_TX_DESC_FLAGS_EOP) {
+            break;
+        }
+    }
+    if (n == LABNIC_TX_FRAGS_MAX) {
+        return LABNIC_ERR_FRAGS;
+    }
+    if (len < LABNIC_FRAME_MIN) {
+        return LABNIC_ERR_FRAME_SHORT;
+    }
+    if (len > LABNIC_FRAME_MAX) {
+        return LABNIC_ERR_FRAME_LONG;
+    }
+    frame->descs = n + 1;
+    frame->len = len;
+    return LABNIC_ERR_NONE;
+}
+
+/* Copies the frame, whose sum of lengths has been checked */
+static bool labnic_tx_gather(LabnicState *s, LabnicTxQueue *q,
+                             const LabnicTxFrame *frame)
+{
+    LabnicDesc *desc = labnic_ring_desc(&q->ring, 0);
+    uint32_t at = 0;
+
+    for (uint32_t n = 0; n < frame->descs; n++, desc++) {
+        if (!labnic_dma_read(s, desc->addr, s->tx_frame + at, desc->len)) {
+            return false;
+        }
+        at += desc->len;
+    }
+    return true;
+}
+
+/*
+ * Brings a frame that can be parsed to the head of the window; false when
+ * memory could not be read. Without a frame window_ready equals the head.
+ */
+static bool labnic_tx_fetch(LabnicState *s, LabnicTxQueue *q)
+{
+    LabnicRing *ring = &q->ring;
+    uint32_t n;
+
+    /* A frame that ends past the window needs a window that begins with it */
+    if (labnic_ring_avail(ring) && ring->head - ring->window_start < q->whole) {
+        return true;
+    }
+    if (!labnic_ring_load(s, ring)) {
+        return false;
+    }
+    n = ring->window_ready ? labnic_ring_count_ready(ring) : 0;
+    while (n && !(ring->window[n - 1].flags & LABNIC_TX_DESC_FLAGS_EOP)) {
+        n--;
+    }
+    q->whole = n;
+    return true;
+}
+
+/* Books the end of the frame in tx_frame */
+static void labnic_tx_consume(LabnicState *s, LabnicTxQueue *q,
+                              uint32_t descs, uint32_t len)
+{
+    labnic_count_tx(s, s->tx_frame, len);
+    q->ring.head += descs;
+}
+
+/* The backend has let go of the frame that it kept */
+static void labnic_tx_sent(NetClientState *nc, ssize_t len)
+{
+    LabnicState *s = qemu_get_nic_opaque(nc);
+    int qi = s->tx_wait_queue;
+
+    trace_labnic_tx_sent(s->name, qi, len);
+    if (qi == LABNIC_NO_QUEUE) {
+        return;         /* its queue was stopped, or a filter sent it late */
+    }
+    s->tx_wait_queue = LABNIC_NO_QUEUE;
+    /* A purged frame, with length zero, stays in the ring and goes again */
+    if (len) {
+        labnic_tx_consume(s, &s->tx[qi], s->tx_wait_descs, s->tx_wait_len);
+    }
+    /* Not from here: the backend is in the middle of its queue */
+    labnic_tx_kick_all(s);
+}
+
+/* Hands the frame in tx_frame over; false when the backend keeps it */
+static bool labnic_tx_send(LabnicState *s, unsigned qi, LabnicTxFrame *frame)
+{
+    LabnicTxQueue *q = &s->tx[qi];
+
+    if (!s->link_up) {
+        trace_labnic_tx_no_link(s->name, qi, frame->len);
+        labnic_count(s, LABNIC_COUNTER_TX_NO_LINK);
+        q->ring.head += frame->descs;
+        return true;
+    }
+    trace_labnic_tx_frame(s->name, qi, q->ring.head, frame->descs, frame->len);
+    if (qemu_send_packet_async(qemu_get_queue(s->nic), s->tx_frame,
+                               frame->len, labnic_tx_sent) == 0) {
+        trace_labnic_tx_wait(s->name, qi);
+        s->tx_wait_queue = qi;
+        s->tx_wait_descs = frame->descs;
+        s->tx_wait_len = frame->len;
+        return false;
+    }
+    labnic_tx_consume(s, q, frame->descs, frame->len);
+    return true;
+}
+
+/* Sends what is published, up to the budget */
+static LabnicTxResult labnic_tx_burst(LabnicState *s, unsigned qi,
+                                      unsigned *budget, uint32_t *err)
+{
+    LabnicTxQueue *q = &s->tx[qi];
+    LabnicTxFrame frame;
+
+    for (;;) {
+        *err = LABNIC_ERR_DMA_READ;
+        if (!labnic_tx_fetch(s, q)) {
+            return LABNIC_TX_BAD;
+        }
+        if (!labnic_ring_avail(&q->ring)) {
+            return LABNIC_TX_IDLE;
+        }
+        if (!*budget) {
+            return LABNIC_TX_MORE;
+        }
+        --*budget;
+        *err = labnic_tx_parse(q, &frame);
+        if (*err) {
+            return LABNIC_TX_BAD;
+        }
+        *err = LABNIC_ERR_DMA_READ;
+        if (!labnic_tx_gather(s, q, &frame)) {
+            return LABNIC_TX_BAD;
+        }
+        if (!labnic_tx_send(s, qi, &frame)) {
+            return LABNIC_TX_WAIT;
+        }
+    }
+}
+
+/*
+ * Publishes what has been consumed; when idle also the doorbell event, which
+ * is the next word, with the same write.
+ */
+static bool labnic_tx_report(LabnicState *s, unsigned qi, bool idle)
+{
+    LabnicTxQueue *q = &s->tx[qi];
+    uint32_t head = cpu_to_le32(q->ring.head);
+    uint32_t words[2] = { head, head };
+
+    QEMU_BUILD_BUG_ON(offsetof(struct labnic_status_block, tx_doorbell_event) !=
+                      offsetof(struct labnic_status_block, tx_consumed) + 4);
+    if (!idle && q->ring.head == q->reported) {
+        return true;
+    }
+    trace_labnic_tx_report(s->name, qi, q->ring.head, idle);
+    q->reported = q->ring.head;
+    if (idle) {
+        q->event = q->ring.head;
+    }
+    return labnic_dma_write(s, LABNIC_STATUS_ADDR(s, qi, tx_consumed), words,
+                            idle ? sizeof(words) : sizeof(words[0]));
+}
+
+/*
+ * Works on one queue until nothing is published, the budget is used up or the
+ * backend is full. False when the bottom half must go on.
+ */
+static bool labnic_tx_run(LabnicState *s, unsigned qi, unsigned budget)
+{
+    LabnicTxQueue *q = &s->tx[qi];
+    uint32_t before = q->reported;
+    LabnicTxResult result;
+    uint32_t err;
+
+    if (!q->ring.enabled || s->tx_wait_queue != LABNIC_NO_QUEUE) {
+        return true;            /* the callback kicks every queue */
+    }
+    do {
+        result = labnic_tx_burst(s, qi, &budget, &err);
+        if (result == LABNIC_TX_IDLE && q->ring.head == q->event) {
+            break;              /* looked again after the event was visible */
+        }
+        if (!labnic_tx_report(s, qi, result == LABNIC_TX_IDLE)) {
+            result = LABNIC_TX_BAD;
+            err = LABNIC_ERR_DMA_WRITE;
+        }
+        /* Orders the words above before the look at ring and IRQ event */
+        smp_mb();
+    } while (result == LABNIC_TX_IDLE);
+
+    labnic_irq_event(s, qi, LABNIC_STATUS_ADDR(s, qi, tx_irq_event),
+                     before, q->reported);
+    if (result == LABNIC_TX_BAD && q->ring.enabled) {
+        labnic_queue_error(s, true, qi, err);
+    }
+    return result != LABNIC_TX_MORE;
+}
+
+/* Has the bottom half look after every queue */
+void labnic_tx_kick_all(LabnicState *s)
+{
+    s->tx_kick = MAKE_64BIT_MASK(0, s->num_queues);
+    qemu_bh_schedule(s->tx_bh);
+}
+
+static bool labnic_tx_may_run(const LabnicState *s)
+{
+    /* Memory of a stopped VM must not change; its start kicks all queues */
+    return labnic_enabled(s) && runstate_is_running();
+}
+
+void labnic_tx_bh(void *opaque)
+{
+    LabnicState *s = opaque;
+    uint32_t kick = s->tx_kick;
+
+    s->tx_kick = 0;
+    if (!labnic_tx_may_run(s) || !labnic_enter(s)) {
+        return;
+    }
+    while (kick) {
+        unsigned qi = ctz32(kick);
+
+        kick &= kick - 1;
+        if (!labnic_tx_run(s, qi, LABNIC_TX_BUDGET_BH)) {
+            s->tx_kick |= 1u << qi;
+        }
+    }
+    if (s->tx_kick) {
+        qemu_bh_schedule(s->tx_bh);
+    }
+    labnic_leave(s);
+}
+
+void labnic_tx_doorbell(LabnicState *s, unsigned qi, uint32_t published)
+{
+    LabnicTxQueue *q = &s->tx[qi];
+
+    labnic_count(s, LABNIC_COUNTER_TX_DOORBELLS);
+    trace_labnic_tx_doorbell(s->name, qi, published, q->ring.head);
+    if (!q->ring.enabled) {
+        trace_labnic_guest_error(s->name, "TX doorbell of a stopped queue", qi);
+        return;
+    }
+    if (!labnic_ring_announce(&q->ring, published)) {
+        labnic_queue_error(s, true, qi, LABNIC_ERR_DOORBELL);
+        return;
+    }
+    if (!labnic_tx_may_run(s)) {
+        return;
+    }
+    if (!labnic_tx_run(s, qi, LABNIC_TX_BUDGET_VCPU)) {
+        s->tx_kick |= 1u << qi;
+        qemu_bh_schedule(s->tx_bh);
+    }
+}
+
+/* Takes back the frame that the backend keeps */
+void labnic_tx_purge(LabnicState *s)
+{
+    s->tx_wait_queue = LABNIC_NO_QUEUE;
+    qemu_purge_queued_packets(qemu_get_queue(s->nic));
+}
+
+/* Ends the queue's work, after an error too; its registers stay */
+void labnic_tx_stop(LabnicState *s, unsigned qi)
+{
+    s->tx[qi].ring.enabled = false;
+    if (s->tx_wait_queue == (int)qi) {
+        labnic_tx_purge(s);
+        labnic_tx_kick_all(s);  /* the others waited for it too */
+    }
+}
+
+static void labnic_tx_start(LabnicState *s, unsigned qi)
+{
+    static const uint32_t zero[2];
+    LabnicTxQueue *q = &s->tx[qi];
+    uint32_t err = labnic_ring_check(&q->ring, s->status_base[qi]);
+
+    labnic_ring_start(&q->ring);
+    q->reported = 0;
+    q->event = -1;              /* has the first look write it */
+    q->whole = 0;
+    if (!err && !labnic_dma_write(s, LABNIC_STATUS_ADDR(s, qi, tx_consumed),
+                                  zero, sizeof(zero))) {
+        err = LABNIC_ERR_DMA_WRITE;
+    }
+    trace_labnic_tx_enable(s->name, qi, q->ring.base, q->ring.size, err);
+    if (err) {
+        labnic_queue_error(s, true, qi, err);
+        return;
+    }
+    q->error = LABNIC_ERR_NONE;
+    s->queue_errors &= ~(1u << (ctz32(LABNIC_QUEUE_ERRORS_TX) + qi));
+    q->ring.enabled = true;
+    /* What was published before the queue ran */
+    s->tx_kick |= 1u << qi;
+    qemu_bh_schedule(s->tx_bh);
+}
+
+void labnic_tx_set_enable(LabnicState *s, unsigned qi, bool enable)
+{
+    LabnicTxQueue *q = &s->tx[qi];
+
+    if (enable == q->ring.enabled) {
+        return;
+    }
+    if (enable) {
+        labnic_tx_start(s, qi);
+        return;
+    }
+    trace_labnic_tx_disable(s->name, qi, q->ring.head);
+    labnic_tx_stop(s, qi);
+}
