@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Each target is one verb of ./labnic. make itself ends with status 2 when that fails; ./labnic has the finer codes.
+
+LABNIC := ./labnic
+quote = '$(subst ','\'',$(1))'
+
+.DEFAULT_GOAL := help
+.PHONY: help boot test test-unit test-device test-guest check gen gen-check build doctor clean
+
+help: ## What there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+boot: ## Boot the guest and open a shell in it; CMD='ethtool -i eth0' runs that and ends
+	@$(LABNIC) up $(if $(CMD),--command $(call quote,$(value CMD)))
+
+test: ## All tests, from nothing
+	@$(LABNIC) test
+
+test-unit: ## The Python code alone
+	@$(LABNIC) test unit
+
+test-device: ## The device in QEMU, without a guest
+	@$(LABNIC) test device
+
+test-guest: ## The booted guest, with packets
+	@$(LABNIC) test guest
+
+check: ## Static checks of everything
+	@$(LABNIC) check
+
+gen: ## Generate the header and the register reference from the hardware map
+	@$(LABNIC) gen
+
+gen-check: ## Fail when what is checked in differs from what would be generated
+	@$(LABNIC) gen-check
+
+build: ## Build QEMU's plugin, the driver and the guest's image
+	@$(LABNIC) build
+
+doctor: ## What this machine has and lacks
+	@$(LABNIC) doctor
+
+clean: ## Delete everything that was built and downloaded
+	@$(LABNIC) clean

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU's command line for one lab, as a pure function of what the lab consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labnic.config import MachineConfig, NicConfig
+
+AGENT_PORT = "org.qemu.guest_agent.0"
+"""Name of the virtio port that the guest's agent opens (the agent's own default)."""
+
+PVH_FIRMWARE = "qboot.rom"
+"""QEMU's small firmware: enters an ELF kernel through PVH without the seconds that a full BIOS takes under TCG."""
+
+FIRST_NIC_SLOT = 0x10
+"""PCI slot of the first NIC: fixed, so that the guest's addresses do not depend on the other devices."""
+
+LAB_PARAMETERS = ("oops=panic",)
+"""Words for the kernel that a lab adds to the image's: after an oops nothing that the guest says is worth testing."""
+
+DRIVER_NOT_LOADED = "labnic.up=0"
+"""Word for the guest's first program: leave the NIC's driver unloaded."""
+
+
+@dataclass(frozen=True)
+class NicModel:
+    """What differs between QEMU's NICs: the guest's module, and the property for queue pairs if there is one."""
+
+    module: str
+    queues: str | None = None
+
+
+MODELS: Mapping[str, NicModel] = {
+    "labnic": NicModel("labnic", "queues"),
+    "virtio-net-pci": NicModel("virtio_net"),
+    "e1000e": NicModel("e1000e"),
+    "igb": NicModel("igb"),
+    "vmxnet3": NicModel("vmxnet3"),
+}
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """Everything that a QEMU process is started with.
+
+    ``wires`` maps each wire's name to the file descriptor of QEMU's end; ``monitor`` and ``agent`` are descriptors of
+    connected stream sockets.  ``directory`` gets the logs and, short enough for a socket's name, ``run`` the sockets.
+    """
+
+    binary: Path
+    machine: MachineConfig
+    accel: str
+    kernel: Path
+    initrd: Path
+    nics: tuple[NicConfig, ...]
+    run: Path
+    directory: Path
+    plugin: Path | None = None
+    data_dir: Path | None = None
+    parameters: tuple[str, ...] = ()
+    wires: Mapping[str, int] = field(default_factory=dict)
+    monitor: int = -1
+    agent: int = -1
+    extra: tuple[str, ...] = ()
+    by_hand: bool = False
+    """For a shell: console and monitor on the terminal, nothing that labnic would have to hold the other end of."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for the QEMU process alone."""
+        return {"LD_PRELOAD": str(self.plugin)} if self.plugin else {}
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """File descriptors that QEMU inherits."""
+        return tuple(fd for fd in (self.monitor, self.agent, *self.wires.values()) if fd >= 0)
+
+
+def command_line(spec: MachineSpec) -> list[str]:
+    """The argument list, program first.
+
+    The virtual CPUs are not started (``-S``): monitors and wires are ready before the guest's first instruction.
+    """
+    return [
+        str(spec.binary),
+        *_machine(spec),
+        *_channels(spec),
+        *(argument for slot, nic in enumerate(spec.nics) for argument in _nic(spec, slot, nic)),
+        *spec.extra,
+        *(() if spec.by_hand else ("-S",)),
+    ]
+
+
+def _machine(spec: MachineSpec) -> list[str]:
+    # -no-reboot and panic=exit-failure: without both, a guest's panic ends QEMU with status 0.
+    return [
+        *("-name", "labnic"),
+        *(("-L", str(spec.data_dir)) if spec.data_dir else ()),
+        *("-nodefaults", "-no-user-config", "-display", "none"),
+        *("-machine", "q35,usb=off,vmport=off"),
+        *("-accel", "tcg,thread=multi" if spec.accel == "tcg" else spec.accel),
+        *("-cpu", "max" if spec.accel == "tcg" else "host"),
+        *("-smp", str(spec.machine.cpus)),
+        *("-m", spec.machine.memory),
+        *("-bios", PVH_FIRMWARE),
+        *("-kernel", str(spec.kernel)),
+        *("-initrd", str(spec.initrd)),
+        *("-append", " ".join(spec.parameters)),
+        *("-no-reboot", "-action", "panic=exit-failure", "-device", "pvpanic-pci"),
+    ]
+
+
+def _channels(spec: MachineSpec) -> list[str]:
+    """The serial console, the monitor (ours by descriptor, a second one for the user) and the agent's port."""
+    if spec.by_hand:
+        return ["-serial", "mon:stdio"]
+    console = f"socket,id=console,path={_escape(spec.run / 'console.sock')},server=on,wait=off"
+    arguments = [
+        *("-chardev", f"{console},logfile={_escape(spec.directory / 'console.log')},logappend=off"),
+        *("-serial", "chardev:console"),
+        *("-qmp", f"unix:{_escape(spec.run / 'qmp.sock')},server=on,wait=off"),
+    ]
+    if spec.monitor >= 0:
+        arguments += ["-chardev", f"socket,id=monitor,fd={spec.monitor}", "-mon", "chardev=monitor,mode=control"]
+    if spec.agent >= 0:
+        arguments += [
+            *("-chardev", f"socket,id=agent,fd={spec.agent}"),
+            *("-device", "virtio-serial-pci,id=channels"),
+            *("-device", f"virtserialport,bus=channels.0,chardev=agent,name={AGENT_PORT}"),
+        ]
+    return arguments
+
+
+def _nic(spec: MachineSpec, slot: int, nic: NicConfig) -> list[str]:
+    model = MODELS[nic.model]
+    if nic.wire in spec.wires:
+        backend = f"dgram,id={nic.wire},local.type=fd,local.str={spec.wires[nic.wire]}"
+    else:
+        # A printed command line has no wire to inherit.
+        backend = f"user,id={nic.wire},restrict=on"
+    options = [nic.model, f"id={nic.name}", f"netdev={nic.wire}", f"mac={nic.mac}", "bus=pcie.0"]
+    options.append(f"addr={FIRST_NIC_SLOT + slot:#x}")
+    if model.queues:
+        options.append(f"{model.queues}={nic.queues}")
+    return ["-netdev", backend, "-device", ",".join(options)]
+
+
+def guest_parameters(image: Sequence[str], nics: Sequence[NicConfig], more: Sequence[str]) -> tuple[str, ...]:
+    """The kernel's command line: the image's words, what the guest's first program does with the NICs, and ``more``."""
+    words = [*image, *LAB_PARAMETERS]
+    if DRIVER_NOT_LOADED not in more:
+        modules = dict.fromkeys(MODELS[nic.model].module for nic in nics if nic.model != "labnic")
+        words += [f"labnic.modules={','.join(modules)}"] if modules else []
+        words += [f"labnic.nic={nic.name},{nic.mac},{nic.address}" for nic in nics]
+    return (*words, *more)
+
+
+def _escape(path: Path) -> str:
+    """A path inside a comma-separated QEMU option: a comma is written twice."""
+    return str(path).replace(",", ",,")

@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pytest plugin: a booted lab as fixtures, and no test that passes beside a kernel warning.
+
+Load it with ``-p labnic.plugin``.  The lab boots when the first test asks for it and ends with the session.  Once the
+VM is lost, the tests that need it are skipped with the reason and the session ends with the exit code of that reason.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shlex
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labnic.config import Config, NicConfig
+from labnic.errors import GuestPanicError, LabnicError, VmLostError
+from labnic.guest import Guest
+from labnic.lab import Lab, Parts
+from labnic.nic import Nic
+from labnic.qmp import Qmp
+from labnic.report import Phases, error_lines, run_folder
+from labnic.settings import load_settings
+from labnic.splat import Splat, unexpected
+from labnic.wire import Wire
+
+OUTCOME = "outcome.json"
+"""File in the artifacts folder that tells ``labnic test`` how the session ended."""
+
+CONSOLE_LINES = 15
+"""Lines of the console that a failure shows."""
+
+_EXIT_CODES = {
+    pytest.ExitCode.INTERRUPTED: 1,  # errors while collecting, unless it was the user
+    pytest.ExitCode.INTERNAL_ERROR: 8,
+    pytest.ExitCode.USAGE_ERROR: 2,
+    pytest.ExitCode.NO_TESTS_COLLECTED: 1,
+}
+
+
+class SplatFailure(AssertionError):  # noqa: N818 - reads as a test's failure
+    """The kernel complained during the test."""
+
+
+@dataclass
+class Session:
+    """What the plugin knows about this pytest run."""
+
+    config: pytest.Config
+    seed: int
+    lab: Lab | None = None
+    others: list[Lab] = field(default_factory=list)
+    lost: LabnicError | None = None
+    folder: Path | None = None
+    phases: Phases = field(default_factory=lambda: Phases(quiet=True))
+    collected: int = 0
+    splats: int = 0
+    failures: int = 0
+    allowed: tuple[str, ...] = ()
+    extra_labs: int = 0
+    loaded: Config | None = None
+    interrupted: bool = False
+
+    def artifacts(self) -> Path:
+        """The folder of this run, made when it is first needed."""
+        if self.folder is None:
+            named = self.config.getoption("labnic_artifacts")
+            if named:
+                self.folder = Path(named).absolute()
+                self.folder.mkdir(parents=True, exist_ok=True)
+            else:
+                self.folder = run_folder(self.settings().artifacts)
+        return self.folder
+
+    def settings(self) -> Config:
+        """The configuration of the lab."""
+        if self.loaded is None:
+            named = self.config.getoption("labnic_config")
+            self.loaded = load_settings(Path(named) if named else None).config
+        return self.loaded
+
+    def kernel(self) -> str:
+        """Name of the kernel to boot."""
+        return str(self.config.getoption("labnic_kernel") or self.settings().kernel)
+
+    def parts(self, kernel: str) -> Parts:
+        """What a lab is made of; from the cache unless something was edited."""
+        from labnic.build.cache import Cache
+        from labnic.prepare import prepare
+
+        return prepare(self.settings(), kernel, Cache(), self.phases)
+
+    def alive(self) -> None:
+        """Notice, once, that the VM is gone."""
+        if self.lab is not None and self.lost is None:
+            try:
+                self.lab.check_alive()
+            except LabnicError as error:
+                self.lost = error
+
+
+class _Interrupts:
+    """Tells the user's Ctrl-C from errors while collecting, which pytest ends in the same way."""
+
+    def __init__(self, state: Session) -> None:
+        self._state = state
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self._state.interrupted = not isinstance(excinfo.value, pytest.Session.Interrupted)
+
+
+_SESSION = pytest.StashKey[Session]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options for tests that need a lab."""
+    group = parser.getgroup("labnic")
+    group.addoption("--labnic-config", help="file of settings (default: labnic.yaml as `labnic` finds it)")
+    group.addoption("--labnic-kernel", help="kernel to boot (default: the settings')")
+    group.addoption("--labnic-artifacts", help="folder for logs and captures (default: a new one)")
+    group.addoption("--labnic-seed", type=int, help="seed of `random` (default: a new one, printed)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the bookkeeping."""
+    config.addinivalue_line("markers", "expect_splat(regex...): kernel reports that this test provokes")
+    seed = config.getoption("labnic_seed")
+    state = Session(config, random.SystemRandom().randrange(1 << 32) if seed is None else seed)
+    config.stash[_SESSION] = state
+    config.pluginmanager.register(_Interrupts(state))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """The seed, so that a failure can be run again."""
+    return f"labnic: seed {config.stash[_SESSION].seed}"
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Count, for `labnic test`: a run without tests is a failure."""
+    session.config.stash[_SESSION].collected = len(session.items)
+
+
+# Fixtures
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The lab of the session: booted once."""
+    state = request.config.stash[_SESSION]
+    try:
+        kernel = state.kernel()
+        parts = state.parts(kernel)
+        state.lab = Lab(state.settings(), parts, state.artifacts() / "lab", state.phases)
+        state.lab.start()
+    except LabnicError as error:
+        state.lost, state.lab = error, None
+        raise
+    yield state.lab
+    state.alive()
+    if state.lost is None:
+        state.lab.collect()
+    last = unexpected(state.lab.splats(), state.allowed)
+    state.lab.close()
+    # From here on its end is no loss.
+    state.lab = None
+    if last:
+        raise SplatFailure(_splat_text(last))
+
+
+@pytest.fixture
+def guest(lab: Lab) -> Guest:
+    """Commands in the guest."""
+    return lab.guest
+
+
+@pytest.fixture
+def nic(lab: Lab) -> Nic:
+    """The first NIC."""
+    return lab.nic
+
+
+@pytest.fixture
+def wire(lab: Lab) -> Wire:
+    """The cable of the first NIC, with nothing of an earlier test in it."""
+    lab.wire.flush()
+    return lab.wire
+
+
+@pytest.fixture
+def qmp(lab: Lab) -> Qmp:
+    """QEMU's control channel."""
+    return lab.qmp
+
+
+@pytest.fixture
+def lab_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
+    """Boots another VM for this test: ``lab_factory(cmdline=(...), kernel=None, nics=None, extra=())``.
+
+    ``cmdline`` are words for the kernel, ``extra`` for QEMU, ``nics`` replace those of the configuration.
+    """
+    state = request.config.stash[_SESSION]
+    labs: list[Lab] = []
+
+    def make(
+        cmdline: tuple[str, ...] = (),
+        kernel: str | None = None,
+        nics: Sequence[NicConfig] | None = None,
+        extra: tuple[str, ...] = (),
+    ) -> Lab:
+        config = state.settings()
+        if nics is not None:
+            config = config.model_copy(update={"nics": tuple(nics)})
+        state.extra_labs += 1
+        folder = state.artifacts() / f"lab-{state.extra_labs}"
+        parts = state.parts(kernel or state.kernel())
+        made = Lab(config, parts, folder, state.phases, parameters=cmdline, extra=extra)
+        labs.append(made)
+        state.others.append(made)
+        made.start()
+        return made
+
+    yield make
+    for made in labs:
+        made.close()
+
+
+# Each test
+
+
+def _needs_lab(item: pytest.Item) -> bool:
+    return "lab" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Do not try what cannot work any more; otherwise mark the test's beginning in the captures."""
+    state = item.config.stash[_SESSION]
+    random.seed(f"{state.seed} {item.nodeid}")
+    state.allowed = tuple(pattern for mark in item.iter_markers("expect_splat") for pattern in mark.args)
+    if _needs_lab(item):
+        if state.lost is not None:
+            pytest.skip(f"the VM is lost: {state.lost.message}")
+        _mark(state, f"begin {item.nodeid}")
+
+
+def _mark(state: Session, text: str) -> None:
+    if state.lab is not None:
+        for wire in state.lab.wires.values():
+            wire.mark(text)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Run the test, then look into the kernel logs."""
+    try:
+        result = yield
+    except LabnicError:
+        item.config.stash[_SESSION].alive()
+        raise
+    _check_logs(item)
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
+    """What the kernel says while the test cleans up is the test's as well."""
+    result = yield
+    _check_logs(item)
+    return result
+
+
+def _check_logs(item: pytest.Item) -> None:
+    state = item.config.stash[_SESSION]
+    labs = [state.lab] if state.lab is not None else []
+    found: list[Splat] = []
+    for each in (*labs, *state.others):
+        found += unexpected(each.splats(), state.allowed)
+    state.others = [each for each in state.others if each.machine.alive()]
+    if _needs_lab(item) and state.lost is None:
+        state.alive()
+        # Told once, by the test in which it happened.
+        if state.lost is not None and not found:
+            raise state.lost
+    if found:
+        raise SplatFailure(_splat_text(found))
+
+
+def _splat_text(splats: Sequence[Splat]) -> str:
+    return "\n\n".join("\n".join((str(splat), *splat.lines)) for splat in splats)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Count, and add to a failure what helps to find its cause."""
+    report: pytest.TestReport = yield
+    state = item.config.stash[_SESSION]
+    if report.failed and call.excinfo is not None:
+        error = call.excinfo.value
+        if isinstance(error, SplatFailure):
+            state.splats += 1
+        else:
+            state.failures += 1
+        if isinstance(error, VmLostError | GuestPanicError) and _needs_lab(item) and state.lost is None:
+            state.lost = error
+        report.sections.append(("labnic", _explanation(item, state, error)))
+    return report
+
+
+def _explanation(item: pytest.Item, state: Session, error: BaseException) -> str:
+    lines: list[str] = []
+    if isinstance(error, LabnicError):
+        lines += [*(f"| {line}" for line in error.log), *([f"hint: {error.hint}"] if error.hint else [])]
+    if _needs_lab(item) and state.lab is not None:
+        state.lab.collect() if state.lost is None else None
+        lines += ["last console lines:", *(f"| {line}" for line in state.lab.console_tail(CONSOLE_LINES))]
+        lines.append(f"logs and captures: {state.lab.directory}")
+    again = ["labnic", "test", item.nodeid, "--seed", str(state.seed)]
+    if _needs_lab(item):
+        again += ["--kernel", state.kernel()]
+    lines.append(f"run it again: {shlex.join(again)}")
+    return "\n".join(lines)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Give the session the exit code of the worst that happened."""
+    state = session.config.stash[_SESSION]
+    code = _EXIT_CODES.get(pytest.ExitCode(exitstatus), int(exitstatus))
+    if state.interrupted:
+        code = 130
+    elif state.lost is not None:
+        code = state.lost.exit_code
+    elif state.splats and not state.failures:
+        code = 7
+    session.exitstatus = code
+    if session.config.getoption("labnic_artifacts"):
+        state.phases.save(state.artifacts() / "phases.json")
+        outcome = {"collected": state.collected, "exit": code, "seed": state.seed}
+        (state.artifacts() / OUTCOME).write_text(json.dumps(outcome))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Where the artifacts are, and why the VM was lost."""
+    state = terminalreporter.config.stash[_SESSION]
+    if state.lost is not None:
+        terminalreporter.write_sep("=", "the VM was lost", red=True)
+        for line in error_lines(state.lost):
+            terminalreporter.write_line(line)
+    if state.folder is not None:
+        terminalreporter.write_line(f"labnic: logs and captures are in {state.folder}")

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What several tests of the guest need: quiet interfaces, counters that settle, background traffic, interrupts."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from labnic.command import backoff
+from labnic.errors import CommandTimeoutError, LabnicError
+from labnic.guest import Guest
+from labnic.nic import Nic
+from labnic.wire import Frame
+
+from . import frames
+
+QUEUES = 8
+"""Queue pairs that the default lab's NIC has; how many are in use depends on the CPUs and on ``ethtool -L``."""
+
+
+def eventually(read: Callable[[], object], wanted: object, *, timeout: float = 5.0, what: str = "") -> None:
+    """Read again and again until the value is ``wanted``; fails with the last value after ``timeout`` seconds."""
+    value: object = None
+    for _ in backoff(timeout):
+        value = read()
+        if value == wanted:
+            return
+    raise AssertionError(f"{what or 'value'} is {value!r} and not {wanted!r} after {timeout:g} s")
+
+
+def deltas(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """What grew, and by how much; names that did not change are left out."""
+    return {name: value - before[name] for name, value in after.items() if name in before and value != before[name]}
+
+
+def settled(read: Callable[[], Mapping[str, int]]) -> dict[str, int]:
+    """Counters once they stand still: a frame counts as sent when its completion is handled, later than on the wire."""
+    last = read()
+    for _ in backoff(5.0):
+        now = read()
+        if now == last:
+            return dict(now)
+        last = now
+    raise AssertionError("the counters do not come to rest although nothing is sent")
+
+
+@contextmanager
+def ipv6(guest: Guest, nic: Nic) -> Iterator[str]:
+    """IPv6 on the interface, which is off otherwise; gives its link-local address, usable at once."""
+    conf = f"/proc/sys/net/ipv6/conf/{nic.name}"
+    # Duplicate address detection would keep the address from use for a second.
+    guest.sh(f"echo 0 >{conf}/accept_dad && echo 0 >{conf}/router_solicitations && echo 0 >{conf}/disable_ipv6")
+    try:
+        found = guest.wait_until(
+            f"ip -6 -o address show dev {nic.name} scope link -tentative",
+            predicate=lambda result: "fe80" in result.stdout,
+            what="an IPv6 link-local address that can be used",
+        )
+        yield found.stdout.split()[3].partition("/")[0]
+    finally:
+        guest.sh(f"echo 1 >{conf}/disable_ipv6 && echo 1 >{conf}/accept_dad && echo -1 >{conf}/router_solicitations")
+
+
+class Flood:
+    """Frames to the guest from a thread of its own, until the end of the ``with`` block.
+
+    The frames are small and as many as ``rate`` a second, so that the guest has time for the commands that the test
+    gives it.  ``sent`` counts them.
+    """
+
+    def __init__(self, nic: Nic, *, length: int = 128, rate: float = 400.0, answer: bool = False) -> None:
+        self.sent = 0
+        self._nic = nic
+        self._frame = arp_request(nic) if answer else frames.make(length, dst=nic.mac, src=nic.peer_mac, seed=7)
+        self._pause = 1.0 / rate
+        self._stop = threading.Event()
+        self._error: LabnicError | None = None
+        self._thread = threading.Thread(target=self._run, name="labnic-flood", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(self._pause):
+                # The NIC of a guest whose driver is gone takes nothing; the socket's buffer holds what is sent here.
+                self._nic.wire.send(self._frame, timeout=30.0)
+                self.sent += 1
+        except LabnicError as error:  # for the test's thread
+            self._error = error
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(35.0)
+        if self._error and value is None:
+            raise self._error
+
+
+def arp_request(nic: Nic) -> bytes:
+    """Who has the guest's address: a broadcast that makes the guest send an answer.
+
+    A host of its own asks, so that a late answer is not taken for that to ``Nic.arp``.
+    """
+    peer = frames.mac_bytes(nic.peer_mac)
+    asked = ipaddress.IPv4Address(nic.ip).packed
+    ip = asked[:3] + b"\xfa"
+    body = bytes.fromhex("0001080006040001") + peer + ip + bytes(6) + asked
+    return b"\xff" * 6 + peer + bytes.fromhex("0806") + body
+
+
+def is_arp_reply(frame: Frame) -> bool:
+    """Whether a frame is an answer to an ARP request."""
+    return frame.data[12:14] == b"\x08\x06" and frame.data[20:22] == b"\x00\x02"
+
+
+def pci_address(guest: Guest, nic: Nic) -> str:
+    """Where the NIC is on the PCI bus, as 0000:00:03.0."""
+    return guest.sh(f"basename $(readlink -f /sys/class/net/{nic.name}/device)")
+
+
+def interrupts(guest: Guest, address: str) -> list[int]:
+    """Interrupts so far of each MSI-X vector of the PCI function, vector 0 first; empty when none is in use."""
+    numbers = sorted(int(n) for n in guest.run(f"ls /sys/bus/pci/devices/{address}/msi_irqs").stdout.split())
+    counts: dict[int, int] = {}
+    for line in guest.read_text("/proc/interrupts").splitlines()[1:]:
+        head, _, rest = line.partition(":")
+        if head.strip().isdigit():
+            counts[int(head)] = sum(int(word) for word in rest.split() if word.isdigit())
+    return [counts.get(number, 0) for number in numbers]
+
+
+def sections(text: str) -> list[dict[str, str]]:
+    """The ``Name: value`` lines of ethtool's answer, one mapping for each part that begins with a title."""
+    found: list[dict[str, str]] = []
+    for line in text.splitlines()[1:]:
+        name, _, value = line.partition(":")
+        if not value.strip():
+            found.append({})
+        elif found:
+            found[-1][name.strip()] = value.strip()
+    return found
+
+
+def channels(nic: Nic) -> int:
+    """Queue pairs in use."""
+    return int(sections(nic.ethtool("-l").stdout)[1]["Combined"])
+
+
+def set_channels(nic: Nic, count: int) -> None:
+    """Use this many queue pairs (ethtool says that nothing changed, with a status of failure, when it is so)."""
+    if channels(nic) != count:
+        nic.ethtool("-L", "combined", str(count))
+
+
+def qdiscs(guest: Guest, nic: Nic) -> list[dict[str, Any]]:
+    """The queueing disciplines of the interface with their counters, as ``tc`` gives them in JSON."""
+    found: list[dict[str, Any]] = json.loads(guest.sh(f"tc -s -j qdisc show dev {nic.name}"))
+    return found
+
+
+def requeues(guest: Guest, nic: Nic) -> int:
+    """How often the driver refused a frame (NETDEV_TX_BUSY) or a queue was found stopped with one in hand."""
+    return sum(int(qdisc.get("requeues", 0)) for qdisc in qdiscs(guest, nic))
+
+
+def works(nic: Nic, *, size: int = 1000) -> None:
+    """Frames go both ways: the guest answers ARP with the right address, and an ICMP echo of ``size`` bytes."""
+    assert nic.arp() == nic.mac
+    nic.ping(size=size)
+
+
+def dmesg_since(guest: Guest, lines: int) -> list[str]:
+    """The kernel's messages after the first ``lines``."""
+    return guest.run(["dmesg"], check=True).lines[lines:]
+
+
+def wait_message(guest: Guest, after: int, text: str, *, timeout: float = 5.0) -> str:
+    """The first kernel message after the first ``after`` ones that has ``text`` in it, upper and lower case alike."""
+    seen: list[str] = []
+    for _ in backoff(timeout):
+        seen = dmesg_since(guest, after)
+        for line in seen:
+            if text.lower() in line.lower():
+                return line
+    raise CommandTimeoutError(f"no kernel message with {text!r} within {timeout:g} s", log=seen)

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pytest plugin: inner pytest runs with a lab that is not real."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import labnic.plugin
+from labnic.errors import BootError, LabnicError
+from labnic.splat import LogScanner, Splat
+
+pytest_plugins = ["pytester"]
+
+
+class FakeWire:
+    def __init__(self) -> None:
+        self.marks: list[str] = []
+
+    def mark(self, text: str) -> None:
+        self.marks.append(text)
+
+    def flush(self) -> None:
+        pass
+
+
+class FakeMachine:
+    def __init__(self, lab: FakeLab) -> None:
+        self._lab = lab
+
+    def alive(self) -> bool:
+        return self._lab.error is None
+
+
+class FakeNic:
+    name = "eth0"
+
+
+class FakeLab:
+    """Has a log that tests write to, and an end that they give it."""
+
+    boots = 0
+    boot_fails = False
+
+    def __init__(self, config: object, parts: object, directory: Path, progress: object, **more: Any) -> None:
+        self.directory, self.config, self.parameters = directory, config, more.get("parameters", ())
+        directory.mkdir(parents=True)
+        self.log = directory / "console.log"
+        self.log.touch()
+        self.scanner = LogScanner(self.log)
+        self.error: LabnicError | None = None
+        self.wire = FakeWire()
+        self.wires = {"w0": self.wire}
+        self.machine = FakeMachine(self)
+        self.nic, self.guest, self.qmp = FakeNic(), "guest", "qmp"
+        self.closed = False
+
+    def start(self) -> None:
+        FakeLab.boots += 1
+        if FakeLab.boot_fails:
+            raise BootError("no boot", log=["last line"])
+
+    def close(self) -> None:
+        self.closed = True
+
+    def collect(self) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        self.log.write_text(f"{self.log.read_text()}{text}\n")
+
+    def splats(self) -> list[Splat]:
+        return self.scanner.scan()
+
+    def console_tail(self, count: int) -> list[str]:
+        return self.log.read_text().splitlines()[-count:]
+
+    def check_alive(self) -> None:
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture(autouse=True)
+def _no_real_lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labnic.plugin, "Lab", FakeLab)
+    monkeypatch.setattr(labnic.plugin.Session, "parts", lambda self, kernel: None)
+    monkeypatch.setattr(FakeLab, "boots", 0)
+
+
+def run(pytester: pytest.Pytester, body: str, *options: str) -> tuple[pytest.RunResult, dict[str, Any]]:
+    """An inner run of pytest and what it leaves for `labnic test`."""
+    pytester.makeini("[pytest]\naddopts = --strict-markers")
+    pytester.makepyfile(test_it=body)
+    artifacts = pytester.path / "artifacts"
+    options = ("-p", "labnic.plugin", "-p", "no:cacheprovider", "--labnic-artifacts", str(artifacts), *options)
+    result = pytester.runpytest_inprocess(*options)
+    outcome = artifacts / "outcome.json"
+    return result, json.loads(outcome.read_text()) if outcome.exists() else {}
+
+
+def test_the_lab_boots_once_and_only_when_needed(pytester: pytest.Pytester) -> None:
+    body = """
+    from labnic.plugin import Lab
+    def test_without(): assert Lab.boots == 0
+    def test_guest(guest, nic, wire, qmp): assert (guest, nic.name, qmp, Lab.boots) == ("guest", "eth0", "qmp", 1)
+    def test_lab(lab): assert Lab.boots == 1 and lab.wire.marks[-1] == "begin test_it.py::test_lab"
+    """
+    result, outcome = run(pytester, body)
+    result.assert_outcomes(passed=3)
+    assert result.ret == 0
+    assert (outcome["exit"], outcome["collected"]) == (0, 3)
+
+
+def test_a_kernel_warning_fails_its_test_alone(pytester: pytest.Pytester) -> None:
+    body = """
+    def test_a(lab): pass
+    def test_b(lab): lab.say("[ 1.0] BUG: something bad\\nmore of it")
+    def test_c(lab): pass
+    """
+    result, outcome = run(pytester, body)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*bug at line 1: BUG: something bad*", "*more of it*"])
+    assert (result.ret, outcome["exit"]) == (7, 7)
+
+
+def test_a_failed_test_outweighs_a_warning(pytester: pytest.Pytester) -> None:
+    body = """
+    def test_a(lab): lab.say("BUG: x")
+    def test_b(lab): assert False
+    """
+    result, _ = run(pytester, body)
+    assert result.ret == 1
+
+
+def test_a_provoked_warning_is_allowed(pytester: pytest.Pytester) -> None:
+    body = """
+    import pytest
+    @pytest.mark.expect_splat("BUG: wanted")
+    def test_a(lab): lab.say("BUG: wanted, really")
+    @pytest.mark.expect_splat("BUG: wanted")
+    def test_b(lab): lab.say("BUG: another")
+    """
+    result, _ = run(pytester, body)
+    result.assert_outcomes(passed=1, failed=1)
+
+
+def test_a_warning_in_the_clean_up_counts(pytester: pytest.Pytester) -> None:
+    body = """
+    import pytest
+    @pytest.fixture
+    def dirty(lab):
+        yield
+        lab.say("WARNING: CPU: 0 PID: 1 at x.c:1 f+0x1/0x2")
+    def test_a(dirty): pass
+    """
+    result, _ = run(pytester, body)
+    result.assert_outcomes(passed=1, errors=1)
+    assert result.ret == 7
+
+
+def test_after_a_lost_vm_the_rest_is_skipped_with_the_reason(pytester: pytest.Pytester) -> None:
+    body = """
+    from labnic.errors import VmLostError
+    def test_a(lab): lab.error = VmLostError("QEMU was killed by SIGKILL"); raise lab.error
+    def test_b(lab): pass
+    def test_c(): pass
+    """
+    result, outcome = run(pytester, body, "-rs")
+    result.assert_outcomes(passed=1, failed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*the VM is lost: QEMU was killed by SIGKILL*"])
+    assert (result.ret, outcome["exit"]) == (5, 5)
+
+
+def test_a_vm_lost_behind_a_tests_back_fails_it(pytester: pytest.Pytester) -> None:
+    body = """
+    from labnic.errors import GuestPanicError
+    def test_a(lab): lab.error = GuestPanicError("the guest's kernel panicked")
+    def test_b(lab): pass
+    """
+    result, _ = run(pytester, body)
+    result.assert_outcomes(failed=1, skipped=1)
+    assert result.ret == 6
+
+
+def test_a_lab_that_does_not_boot_is_told_once(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeLab, "boot_fails", True)
+    body = """
+    def test_a(lab): pass
+    def test_b(lab): pass
+    """
+    result, _ = run(pytester, body)
+    result.assert_outcomes(errors=1, skipped=1)
+    result.stdout.fnmatch_lines(["labnic: error: no boot", "  | last line"])
+    assert result.ret == 5
+
+
+def test_a_failure_shows_the_console_and_how_to_run_it_again(pytester: pytest.Pytester) -> None:
+    body = """
+    def test_a(lab):
+        lab.say("the last words")
+        assert 1 == 2
+    """
+    result, _ = run(pytester, body, "--labnic-seed", "42", "--labnic-kernel", "6.12")
+    result.stdout.fnmatch_lines(
+        [
+            "*seed 42*",
+            "*last console lines:*",
+            "| the last words",
+            "logs and captures: *",
+            "run it again: labnic test test_it.py::test_a --seed 42 --kernel 6.12",
+        ]
+    )
+
+
+def test_the_same_seed_gives_the_same_numbers(pytester: pytest.Pytester) -> None:
+    body = """
+    import random
+    def test_a(record_property): record_property("number", random.random())
+    """
+    numbers = []
+    for seed in ("1", "1", "2"):
+        run(pytester, body, "--labnic-seed", seed, "--junit-xml=out.xml")
+        numbers.append((pytester.path / "out.xml").read_text().partition('name="number"')[2][:25])
+    assert numbers[0] == numbers[1] != numbers[2]
+
+
+def test_another_lab_of_a_test_is_closed_and_its_log_read(pytester: pytest.Pytester) -> None:
+    body = """
+    labs = []
+    def test_a(lab_factory): labs.append(lab_factory(cmdline=("labnic.up=0",)))
+    def test_b(): assert labs[0].closed and labs[0].parameters == ("labnic.up=0",)
+    def test_c(lab_factory): lab_factory().say("BUG: in the other")
+    """
+    result, _ = run(pytester, body)
+    result.assert_outcomes(passed=2, failed=1)
+    assert result.ret == 7
+
+
+@pytest.mark.parametrize(("body", "code"), [("import nothing_there", 1), ("", 1), ("def broken(", 1)])
+def test_nothing_to_run_is_a_failure(pytester: pytest.Pytester, body: str, code: int) -> None:
+    result, outcome = run(pytester, body)
+    assert (result.ret, outcome["exit"]) == (code, code)
+
+
+def test_an_interrupt_has_its_own_code(pytester: pytest.Pytester) -> None:
+    result, outcome = run(pytester, "def test_a(): raise KeyboardInterrupt")
+    assert (result.ret, outcome["exit"]) == (130, 130)
