@@ -1,18 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What all groups of tests share: nothing of the machine's own settings gets into a test."""
+"""What all groups of tests share."""
 
 from __future__ import annotations
 
-import os
+from hypothesis import HealthCheck, settings
 
-import pytest
-
-KEPT = {"LABNIC_CACHE", "LABNIC_CONFIG", "LABNIC_BOOTSTRAP_PHASES"}
-
-
-@pytest.fixture
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting comes from the environment."""
-    for name in os.environ:
-        if name.startswith("LABNIC_") and name not in KEPT:
-            monkeypatch.delenv(name)
+# How fast an example is says more about the machine's other work than about the code.
+settings.register_profile("labnic", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("labnic")

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 FOLDER = "/tmp"
 """Where the guest keeps the captures."""
 
+SNAPLEN = 9200
+"""Bytes kept of each frame: a jumbo frame with its header and VLAN tag."""
+
+BUFFER = 16384
+"""KiB of the kernel's buffer.  In immediate mode each frame takes a slot of the snap length: this is room for 1,800."""
+
 _HEADER = 24  # bytes: the pcap file header
 _RECORD = struct.Struct("<IIII")  # seconds, microseconds, captured length, length on the wire
 
@@ -30,7 +36,7 @@ class Capture:
     """A running capture; a context manager that is ready (listening) on entry.
 
     ``filter`` is in tcpdump's language.  The interface is not put into promiscuous mode unless asked for: tests of the
-    NIC's filters would see everything.
+    NIC's filters would see everything.  ``snaplen`` is how many bytes of each frame are kept.
     """
 
     def __init__(
@@ -41,10 +47,11 @@ class Capture:
         *,
         direction: Literal["in", "out", "inout"] = "in",
         promiscuous: bool = False,
+        snaplen: int = SNAPLEN,
     ) -> None:
         self._guest = guest
         self._path = f"{FOLDER}/labnic-capture-{next(_numbers)}.pcap"
-        self._argv = ["tcpdump", "-i", interface, "-n", "-U", "--immediate-mode", "-s", "0", "-B", "16384"]
+        self._argv = ["tcpdump", "-i", interface, "-n", "-U", "--immediate-mode", "-s", str(snaplen), "-B", str(BUFFER)]
         self._argv += ["-Z", "root", "-Q", direction, "-w", self._path]
         self._argv += [] if promiscuous else ["-p"]
         self._argv += [filter] if filter else []

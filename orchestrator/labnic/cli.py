@@ -179,6 +179,7 @@ def console(name: str | None) -> int:
 @click.option("--kernel", "kernels", multiple=True, help="Kernels for the guest tests (default: the settings').")
 @click.option("-k", "keyword", default="", help="Only the tests that match, as in pytest.")
 @click.option("--seed", type=int, help="Seed of an earlier run.")
+@click.option("--jobs", "-j", type=click.IntRange(1), help="Groups and kernels at a time (default: one a CPU).")
 @click.argument("words", metavar="[GROUP|PATH|--PYTEST-OPTION=VALUE]...", nargs=-1, type=click.UNPROCESSED)
 @pass_context
 def test(
@@ -186,6 +187,7 @@ def test(
     kernels: tuple[str, ...],
     keyword: str,
     seed: int | None,
+    jobs: int | None,
     words: tuple[str, ...],
 ) -> int:
     """Run the tests: groups (unit, device, guest) or paths; options that pytest knows are handed on."""
@@ -197,6 +199,7 @@ def test(
         kernels=kernels,
         keyword=keyword,
         seed=seed,
+        at_once=jobs,
         config_file=context.file.absolute() if context.file else None,
         overrides=tuple(context.overrides.items()),
     )

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from labnic.errors import LabnicError
 
-FIRST_POLL, LAST_POLL = 0.003, 0.1
-"""Seconds between two looks at a command's state: at first and at last, doubling in between.  The agent cannot tell by
+FIRST_POLL, LAST_POLL = 0.004, 0.1
+"""Seconds between two looks at a command's state: at first and at last, growing in between.  The agent cannot tell by
 itself that a command ended."""
 
 
@@ -62,4 +62,4 @@ def backoff(timeout: float) -> Iterator[float]:
         if left <= 0:
             return
         time.sleep(min(pause, left))
-        pause = min(2 * pause, LAST_POLL)
+        pause = min(1.5 * pause, LAST_POLL)

@@ -24,7 +24,7 @@ from labnic.splat import clean, tail
 LEAVE = b"\x1d"
 """Ctrl-], as in telnet: leaves the console and lets the guest run."""
 
-_DONE = "labnic-console-done"
+_BEGIN, _DONE = "labnic-begin", "labnic-done"
 
 
 class Console:
@@ -62,7 +62,7 @@ class Console:
             yield ConsoleSession(spawn, self)
 
     def attach(self, alive: Callable[[], bool] = lambda: True) -> bool:
-        """Connect the user's terminal until Ctrl-] is pressed (True) or the VM ends (``alive`` is asked now and then)."""
+        """Connect the user's terminal until Ctrl-] is pressed (True) or the VM ends (False; ``alive`` is asked too)."""
         with self._connected() as sock, _raw_terminal():
             # The shell has printed its prompt long ago.
             sock.send(b"\r")
@@ -94,9 +94,10 @@ class ConsoleSession:
 
     def command(self, line: str, timeout: float = 10.0) -> str:
         """Type a command and give what it printed, kernel messages of that time included."""
-        # The quotes keep the echo of the typed line from looking like the end.
-        self.send_line(f"echo; {line}; echo {_DONE[:6]}''{_DONE[6:]}")
-        self.expect(r"\r\n\r\n", timeout)
+        # The quotes keep the echo of the typed line from looking like the markers.
+        begin, done = (f"{word[:6]}''{word[6:]}" for word in (_BEGIN, _DONE))
+        self.send_line(f"echo {begin}; {line or ':'}; echo {done}")
+        self.expect(_BEGIN + r"\r\n", timeout)
         return "\n".join(clean(text) for text in self.expect(_DONE, timeout).splitlines()).strip("\n")
 
 

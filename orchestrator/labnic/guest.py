@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from labnic.agent import Agent, AgentError
-from labnic.capture import Capture
+from labnic.capture import SNAPLEN, Capture
 from labnic.command import GuestCommandError, Result, backoff
 from labnic.errors import CommandTimeoutError, LabnicError
 
@@ -59,7 +59,8 @@ class GuestProcess:
     def kill(self, signal: str = "TERM") -> None:
         """Send a signal, named as in ``kill -TERM``; nothing happens when the process has ended."""
         if self.poll() is None:
-            self._guest.run(["kill", f"-{signal}", str(self.pid)], timeout=10.0)
+            # The shell's own kill: the program is in a package that a small system lacks.
+            self._guest.run(["sh", "-c", 'kill "-$1" "$2"', "sh", signal, str(self.pid)], timeout=10.0)
 
     def stop(self, signal: str = "TERM", timeout: float = 5.0) -> Result:
         """End it: the signal first, SIGKILL when that does not help within ``timeout`` seconds."""
@@ -179,9 +180,10 @@ class Guest:
         *,
         direction: Literal["in", "out", "inout"] = "in",
         promiscuous: bool = False,
+        snaplen: int = SNAPLEN,
     ) -> Capture:
         """Record what the interface sees; see `Capture`."""
-        return Capture(self, interface, filter, direction=direction, promiscuous=promiscuous)
+        return Capture(self, interface, filter, direction=direction, promiscuous=promiscuous, snaplen=snaplen)
 
     def read(self, path: str) -> bytes:
         """A file of the guest; raises `AgentError` when it cannot be opened."""

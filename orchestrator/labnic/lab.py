@@ -98,6 +98,11 @@ class Lab:
         """The first NIC's cable."""
         return self.nic.wire
 
+    @property
+    def driver_wanted(self) -> bool:
+        """Whether the guest loads the NIC's driver by itself."""
+        return DRIVER_NOT_LOADED not in self.parameters
+
     # Life
 
     def __enter__(self) -> Self:
@@ -216,7 +221,7 @@ class Lab:
         for number, config in enumerate(self.config.nics):
             nic = Nic(config, number, self.guest, self.qmp, self.wires[config.wire])
             self.nics.append(nic)
-            if DRIVER_NOT_LOADED not in self.parameters:
+            if self.driver_wanted:
                 nic.configure()
 
     def close(self) -> None:
@@ -263,6 +268,11 @@ class Lab:
                 (self.directory / file).write_text(result.stdout + result.stderr)
 
     # The driver
+
+    @property
+    def driver_module(self) -> str:
+        """Where the guest has the driver's module."""
+        return DRIVER_IN_GUEST
 
     def rmmod(self) -> None:
         """Unload the first NIC's driver; raises `GuestCommandError` when the kernel refuses."""

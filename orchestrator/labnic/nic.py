@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from labnic.capture import Capture
+from labnic.capture import SNAPLEN, Capture
 from labnic.cmdline import FIRST_NIC_SLOT
 from labnic.command import Result
 from labnic.config import NicConfig
@@ -27,22 +27,28 @@ _BROADCAST = b"\xff" * 6
 
 DEFAULT_MTU = 1500
 
+_REFLECT_MODULES = ("sch_ingress", "cls_matchall", "act_mirred")
+
 # Finds the interface by its PCI slot: that outlives changes of the MAC and reloads of the driver. IPv6 stays off until
-# a test wants it: its own traffic would get between the frames that a test counts.
-_FIND = """
+# a test wants it: its own traffic would get between the frames that a test counts. All in one shell, and waiting in
+# there, since starting a program is what costs time in an emulated guest.
+_CONFIGURE = """
 for path in /sys/bus/pci/devices/0000:00:{slot:02x}.0/net/* /sys/bus/pci/devices/0000:00:{slot:02x}.0/virtio*/net/*; do
     [ -d "$path" ] && name="${{path##*/}}"
 done
 [ -n "$name" ] || {{ echo "no interface on PCI slot {slot:#x}" >&2; exit 1; }}
-[ ! -w /proc/sys/net/ipv6/conf/"$name"/disable_ipv6 ] || echo 1 > /proc/sys/net/ipv6/conf/"$name"/disable_ipv6
-echo "$name"
-"""
-
-# Given to ip itself and not to a shell: busybox's shell would run its own, smaller ip.
-_ADDRESS = """\
-addr replace {address} dev {name}
-link set {name} up
-neigh replace {peer_ip} lladdr {peer_mac} nud permanent dev {name}
+[ ! -w /proc/sys/net/ipv6/conf/"$name"/disable_ipv6 ] || echo 1 >/proc/sys/net/ipv6/conf/"$name"/disable_ipv6
+ip -batch - <<END || exit
+addr replace {address} dev $name
+link set $name up
+neigh replace {peer_ip} lladdr {peer_mac} nud permanent dev $name
+END
+for turn in 1 2 3 4 5 6 7 8 9 10; do
+    read -r carrier <"/sys/class/net/$name/carrier"
+    [ "$carrier" = 1 ] && break
+    usleep 5000
+done
+echo "$name $carrier"
 """
 
 
@@ -71,14 +77,13 @@ class Nic:
 
         Raises `CommandTimeoutError` when the driver has not made an interface within ``timeout`` seconds.
         """
-        script = _FIND.format(slot=self.slot)
-        result = self.guest.wait_until(script, timeout=timeout, what=f"the interface of NIC {self.name}")
-        self.name = result.lines[0]
-        batch = _ADDRESS.format(
-            address=self.config.address, name=self.name, peer_ip=self.peer_ip, peer_mac=self.peer_mac
+        script = _CONFIGURE.format(
+            slot=self.slot, address=self.config.address, peer_ip=self.peer_ip, peer_mac=self.peer_mac
         )
-        self.guest.run(["ip", "-batch", "-"], input=batch, check=True)
-        self.wait_carrier(True, timeout)
+        result = self.guest.wait_until(script, timeout=timeout, what=f"the interface of NIC {self.name}")
+        self.name, carrier = result.stdout.split()
+        if carrier != "1":
+            self.wait_carrier(True, timeout)
 
     # sysfs
 
@@ -100,7 +105,9 @@ class Nic:
 
     def statistics(self) -> dict[str, int]:
         """The kernel's counters of the interface (``statistics/*``), all read in one command."""
-        output = self.guest.sh(f"cd {self.path('statistics')} && grep -H . *")
+        output = self.guest.sh(
+            f"cd {self.path('statistics')} && for name in *; do read -r value <$name; echo $name:$value; done"
+        )
         return {name: int(value) for name, _, value in (line.partition(":") for line in output.splitlines())}
 
     # ethtool
@@ -172,9 +179,10 @@ class Nic:
         *,
         direction: Literal["in", "out", "inout"] = "in",
         promiscuous: bool = False,
+        snaplen: int = SNAPLEN,
     ) -> Capture:
         """What the guest receives on this interface; see `Capture`."""
-        return self.guest.capture(self.name, filter, direction=direction, promiscuous=promiscuous)
+        return self.guest.capture(self.name, filter, direction=direction, promiscuous=promiscuous, snaplen=snaplen)
 
     def arp(self, timeout: float = 5.0, *, sender_ip: str | None = None) -> str:
         """Ask the guest for its MAC address by ARP and give the answer; raises `NoFrameError` without one."""
@@ -257,6 +265,7 @@ class Nic:
             f"qdisc add dev {self.name} ingress\n"
             f"filter add dev {self.name} parent ffff: matchall action mirred egress redirect dev {self.name}\n"
         )
+        self.guest.run(["modprobe", "-a", "-q", *_REFLECT_MODULES], check=True)
         self.guest.run(["tc", "-batch", "-"], input=rules, check=True)
         try:
             yield

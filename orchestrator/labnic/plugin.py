@@ -94,13 +94,15 @@ class Session:
 
         return prepare(self.settings(), kernel, Cache(), self.phases)
 
-    def alive(self) -> None:
-        """Notice, once, that the VM is gone."""
-        if self.lab is not None and self.lost is None:
-            try:
-                self.lab.check_alive()
-            except LabnicError as error:
-                self.lost = error
+    def notice_loss(self) -> LabnicError | None:
+        """The reason why the VM is gone, when that is noticed now for the first time."""
+        if self.lab is None or self.lost is not None:
+            return None
+        try:
+            self.lab.check_alive()
+        except LabnicError as error:
+            self.lost = error
+        return self.lost
 
 
 class _Interrupts:
@@ -160,7 +162,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         state.lost, state.lab = error, None
         raise
     yield state.lab
-    state.alive()
+    state.notice_loss()
     if state.lost is None:
         state.lab.collect()
     last = unexpected(state.lab.splats(), state.allowed)
@@ -259,7 +261,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     try:
         result = yield
     except LabnicError:
-        item.config.stash[_SESSION].alive()
+        item.config.stash[_SESSION].notice_loss()
         raise
     _check_logs(item)
     return result
@@ -280,11 +282,10 @@ def _check_logs(item: pytest.Item) -> None:
     for each in (*labs, *state.others):
         found += unexpected(each.splats(), state.allowed)
     state.others = [each for each in state.others if each.machine.alive()]
-    if _needs_lab(item) and state.lost is None:
-        state.alive()
-        # Told once, by the test in which it happened.
-        if state.lost is not None and not found:
-            raise state.lost
+    # The loss is told once, by the test in which it happened.
+    lost = state.notice_loss() if _needs_lab(item) else None
+    if lost is not None and not found:
+        raise lost
     if found:
         raise SplatFailure(_splat_text(found))
 

@@ -6,8 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,27 +14,25 @@ from pathlib import Path
 from labnic.build.cache import PROJECT, Cache
 from labnic.config import Config
 from labnic.errors import UsageError
-from labnic.machine import leashed
+from labnic.lanes import Lanes, Program
 from labnic.plugin import OUTCOME
 from labnic.report import Phases, merge_junit, run_folder, worst
 
 GROUPS = ("unit", "device", "guest")
 """The groups in the order in which they run: what is quick and needs least comes first."""
 
-INTERRUPT_PATIENCE = 20.0
-"""Seconds that an interrupted pytest gets to end its VM."""
-
 _USAGE = 4  # pytest's exit code for arguments that it does not know
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for."""
+    """What the user asked for; ``at_once`` jobs run side by side (default: as many as there are CPUs)."""
 
     targets: tuple[str, ...] = ()
     kernels: tuple[str, ...] = ()
     keyword: str = ""
     seed: int | None = None
+    at_once: int | None = None
     config_file: Path | None = None
     passed_on: tuple[str, ...] = ()
     overrides: tuple[tuple[str, str], ...] = ()
@@ -107,12 +103,7 @@ def run(options: Options, config: Config, phases: Phases, build: bool = True) ->
     try:
         if build:
             _build(planned, config, phases)
-        for job in planned:
-            with phases.phase(f"tests: {job.name}"):
-                outcomes.append(_run(job, options, folder))
-            phases.load(folder / job.name / "phases.json", f"  {job.name}: ")
-            if outcomes[-1].code == 130:
-                raise KeyboardInterrupt
+        _run(planned, options, folder, phases, outcomes)
     finally:
         merge_junit([folder / job.name / "junit.xml" for job in planned], folder / "junit.xml")
         phases.save(folder / "phases.json")
@@ -120,6 +111,27 @@ def run(options: Options, config: Config, phases: Phases, build: bool = True) ->
         phases.table()
         print(f"artifacts: {folder}", flush=True)
     return _verdict(outcomes)
+
+
+def _run(planned: Sequence[Job], options: Options, folder: Path, phases: Phases, outcomes: list[Outcome]) -> None:
+    """Run the jobs side by side; a job that is alone writes to the terminal as it goes."""
+    width = min(len(planned), options.at_once or os.cpu_count() or 1)
+
+    def ended(program: Program, status: int, seconds: float) -> None:
+        outcome = _outcome(folder / program.name, status)
+        outcomes.append(outcome)
+        phases.add(f"tests: {program.name}", seconds)
+        phases.load(folder / program.name / "phases.json", f"  {program.name}: ")
+        phases.note(f"tests: {program.name}: {'passed' if outcome.code == 0 else 'failed'} after {seconds:.1f} s")
+        if outcome.code == 130:
+            raise KeyboardInterrupt
+
+    programs = []
+    for job in planned:
+        (folder / job.name).mkdir()
+        output = folder / job.name / "output.log" if width > 1 else None
+        programs.append(Program(job.name, tuple(_pytest(job, options, folder / job.name)), output))
+    Lanes(width, PROJECT, _environment(options)).run(programs, ended)
 
 
 def _verdict(outcomes: Sequence[Outcome]) -> int:
@@ -144,12 +156,12 @@ def _build(planned: Sequence[Job], config: Config, phases: Phases) -> None:
         phases.note(f"accelerator: {accel.name} ({accel.reason})")
 
 
-def _run(job: Job, options: Options, folder: Path) -> Outcome:
-    artifacts = folder / job.name
-    artifacts.mkdir()
+def _pytest(job: Job, options: Options, artifacts: Path) -> list[str]:
     argv = [sys.executable, "-m", "pytest", "-p", "labnic.plugin", *job.paths]
     argv += ["--labnic-artifacts", str(artifacts), f"--junit-xml={artifacts / 'junit.xml'}"]
     argv += ["-o", f"junit_suite_name={job.name}", f"--rootdir={PROJECT}"]
+    if sys.stdout.isatty():
+        argv += ["--color=yes"]
     if job.kernel:
         argv += ["--labnic-kernel", job.kernel]
     if options.config_file:
@@ -158,31 +170,22 @@ def _run(job: Job, options: Options, folder: Path) -> Outcome:
         argv += ["--labnic-seed", str(options.seed)]
     if options.keyword:
         argv += ["-k", options.keyword]
-    argv += options.passed_on
-    code = _call(argv, options)
-    try:
-        outcome = json.loads((artifacts / OUTCOME).read_text())
-    except (OSError, ValueError):
-        # pytest ended before its session began: bad arguments, or a plugin that cannot be loaded.
-        return Outcome(2 if code == _USAGE else 8, 0)
-    # One of several groups may have nothing for -k; `_verdict` sees to the whole.
-    return Outcome(outcome["exit"] if outcome["collected"] or outcome["exit"] != 1 else 0, outcome["collected"])
+    return argv + list(options.passed_on)
 
 
-def _call(argv: list[str], options: Options) -> int:
-    """Run pytest so that it cannot outlive us; Ctrl-C is handed on, and its clean-up waited for."""
+def _environment(options: Options) -> dict[str, str]:
     environment = dict(os.environ)
     package = str(Path(__file__).resolve().parents[1])
     environment.update({f"LABNIC_{name.replace('.', '_').upper()}": value for name, value in options.overrides})
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environment.get("PYTHONPATH"))))
-    sys.stdout.flush()
-    process = subprocess.Popen(leashed(argv, {}), cwd=PROJECT, env=environment, start_new_session=True)
+    return environment
+
+
+def _outcome(artifacts: Path, status: int) -> Outcome:
     try:
-        return process.wait()
-    except BaseException:
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(INTERRUPT_PATIENCE)
-        process.kill()
-        process.wait()
-        raise
+        outcome = json.loads((artifacts / OUTCOME).read_text())
+    except (OSError, ValueError):
+        # pytest ended before its session began: bad arguments, or a plugin that cannot be loaded.
+        return Outcome(2 if status == _USAGE else 8, 0)
+    # One of several groups may have nothing for -k; `_verdict` sees to the whole.
+    return Outcome(outcome["exit"] if outcome["collected"] or outcome["exit"] != 1 else 0, outcome["collected"])

@@ -17,6 +17,7 @@ from labnic.config import Config
 from labnic.errors import InternalError, LabnicError
 from labnic.lab import Lab
 from labnic.machine import shell_text
+from labnic.nic import Nic
 from labnic.prepare import prepare
 from labnic.report import Phases, run_folder
 
@@ -57,7 +58,8 @@ def up(options: UpOptions, config: Config, phases: Phases) -> int:
             return _serve(lab, options.ready_fd)
         if interactive:
             return _shell(lab)
-        print(_prove(lab), flush=True)
+        if lab.driver_wanted:
+            print(_prove(lab), flush=True)
         status = _command(lab, options.command) if options.command else 0
         if options.keep:
             print(f"labnic: the lab stays until Ctrl-C or `labnic down --name {lab.name}`", file=sys.stderr, flush=True)
@@ -77,17 +79,21 @@ def _summary(lab: Lab) -> list[str]:
         f"accelerator  {lab.parts.accel.name}: {lab.parts.accel.reason}",
         f"first command after {lab.boot_seconds:.1f} s",
     ]
-    for nic in lab.nics:
-        info = nic.info()
-        script = f"cd {nic.path('')} && cat carrier speed operstate mtu; ls queues | grep -c rx; ls queues | grep -c tx"
-        carrier, speed, state, mtu, rx, tx = nic.guest.run(script).stdout.split()
-        link = f"up, {speed} Mb/s" if carrier == "1" else "down"
-        lines.append(
-            f"{nic.name:<12} {info.get('driver', '?')} {info.get('version', '')} at {info.get('bus-info', '?')}: "
-            f"{nic.mac}, {nic.config.address}, link {link} ({state}), mtu {mtu}, {rx} rx and {tx} tx queues"
-        )
+    lines += [_describe(nic) if lab.driver_wanted else f"{nic.name:<12} its driver is not loaded" for nic in lab.nics]
     lines.append(f"artifacts    {lab.directory}")
     return lines
+
+
+def _describe(nic: Nic) -> str:
+    info = nic.info()
+    script = f"cd {nic.path('')} && cat carrier speed mtu; ls queues | grep -c rx; ls queues | grep -c tx"
+    carrier, speed, mtu, rx, tx = nic.guest.run(script).stdout.split()
+    # Some devices do not tell their speed.
+    link = ("up" if int(speed) < 0 else f"up at {speed} Mb/s") if carrier == "1" else "down"
+    return (
+        f"{nic.name:<12} {info.get('driver', '?')} {info.get('version', '')} at {info.get('bus-info', '?')}: "
+        f"{nic.mac}, {nic.config.address}, link {link}, mtu {mtu}, {rx} rx and {tx} tx queues"
+    )
 
 
 def _prove(lab: Lab) -> str:

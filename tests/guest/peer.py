@@ -20,6 +20,8 @@ from labnic.guest import Guest
 from labnic.nic import Nic
 from labnic.wire import Frame
 
+from .helpers import IPV4_HEADER
+
 __all__ = [
     "ARP",
     "ICMP",
@@ -35,8 +37,6 @@ __all__ = [
     "Packet",
 ]
 
-IPV4_HEADER = 20
-"""Bytes of an IPv4 header without options (RFC 791)."""
 LINK_LOCAL = "fe80::2"
 """IPv6 address of the wire's end."""
 
@@ -83,7 +83,7 @@ def fragments(packet: Packet, mtu: int) -> list[Packet]:
     return pieces
 
 
-def reassemble(nic: Nic, match: Callable[[Packet], bool], *, timeout: float = 5.0) -> Packet:
+def reassemble(nic: Nic, match: Callable[[Packet], bool], *, mtu: int = 1500, timeout: float = 5.0) -> Packet:
     """The next IPv4 packet from the guest for which ``match`` holds, put together from its fragments.
 
     ``match`` sees the first fragment (or the whole packet). Every fragment's length and checksum is checked on the way.
@@ -91,7 +91,6 @@ def reassemble(nic: Nic, match: Callable[[Packet], bool], *, timeout: float = 5.
     pieces: dict[int, dict[int, bytes]] = {}
     heads: dict[int, Packet] = {}
     totals: dict[int, int] = {}
-    mtu = nic.sysfs_int("mtu")
     while True:
         packet = nic.wire.receive(is_ipv4, timeout=timeout).packet
         ip = check_sums(packet)[IP]

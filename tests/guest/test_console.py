@@ -15,15 +15,17 @@ def test_shell_answers_and_comes_back_to_its_prompt(lab: Lab) -> None:
         assert session.command("cat /proc/sys/kernel/ostype").splitlines()[-1] == "Linux"
 
 
-def test_shell_has_job_control(lab: Lab) -> None:
+def test_shell_has_job_control(guest: Guest, lab: Lab) -> None:
     """Ctrl-C ends the command and not the shell."""
     with lab.console.session() as session:
         session.command("true")
-        session.send_line("echo begun; sleep 100")
-        session.expect(r"\nbegun")
+        session.send_line("sleep 4713")
+        # A Ctrl-C before the command is in the foreground would be the shell's.
+        guest.wait_until("ps | grep '[s]leep 4713'", what="the command to run")
         session.spawn.send("\x03")
         session.expect("# ")
         assert session.command("echo still here").splitlines()[-1] == "still here"
+    assert not guest.run("ps | grep '[s]leep 4713'").ok
 
 
 def test_console_can_be_left_and_entered_again(lab: Lab) -> None:

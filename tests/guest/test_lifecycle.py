@@ -12,7 +12,7 @@ from labnic.nic import Nic
 
 from .helpers import Flood, deltas, eventually, interrupts, pci_address, settled, works
 
-ROUNDS = 6
+ROUNDS = 4
 
 
 def module_users(guest: Guest) -> str:

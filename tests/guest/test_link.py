@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from labnic.build.image import DRIVER_IN_GUEST
 from labnic.guest import Guest
 from labnic.lab import Lab
 from labnic.nic import Nic
@@ -21,7 +22,7 @@ def carrier_counts(nic: Nic) -> dict[str, int]:
 
 def test_with_the_cable_plugged_in(nic: Nic) -> None:
     assert nic.sysfs("carrier") == "1"
-    assert nic.sysfs("operstate") == "up"
+    eventually(lambda: nic.sysfs("operstate"), "up", what="operstate")
     assert nic.sysfs_int("speed") == SPEED
     assert nic.sysfs("duplex") == "full"
 
@@ -130,7 +131,7 @@ def test_cable_pulled_before_the_driver_comes_is_known(guest: Guest, lab: Lab, n
     lab.rmmod()
     nic.set_link(False)
     try:
-        guest.sh("modprobe labnic")
+        guest.run(["insmod", DRIVER_IN_GUEST], check=True)
         nic.ip_link("up")
         assert nic.sysfs("carrier") == "0"
     finally:

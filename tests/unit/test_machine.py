@@ -48,7 +48,7 @@ def value(argv: list[str], option: str, number: int = 0) -> str:
 def test_the_command_line_has_what_a_lab_needs(spec: MachineSpec) -> None:
     argv = command_line(spec)
     assert argv[0] == "/usr/bin/qemu"
-    assert value(argv, "-accel") == "tcg,thread=multi"
+    assert value(argv, "-accel") == "tcg,thread=multi,tb-size=512"
     assert value(argv, "-append") == "console=ttyS0 x=y"
     assert value(argv, "-action") == "panic=exit-failure"
     assert {"-S", "-no-reboot", "-nodefaults", "-no-user-config"} <= set(argv)

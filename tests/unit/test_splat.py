@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def scan(text: str) -> list[Splat]:
         ("rcu: INFO: rcu_preempt self-detected stall on CPU", "rcu stall"),
         ("watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [ip:77]", "soft lockup"),
         ("INFO: task ip:77 blocked for more than 120 seconds.", "hung task"),
-        ("irq 24: nobody cared (try booting with the \"irqpoll\" option)", "irq storm"),
+        ('irq 24: nobody cared (try booting with the "irqpoll" option)', "irq storm"),
         ("NETDEV WATCHDOG: eth0 (labnic): transmit queue 0 timed out", "tx timeout"),
         ("labnic 0000:00:10.0 eth0: NETDEV WATCHDOG: CPU: 1: transmit queue 0 timed out 5012 ms", "tx timeout"),
         ("unregister_netdevice: waiting for eth0 to become free. Usage count = 2", "device reference"),
@@ -102,7 +103,7 @@ def test_two_reports_are_two() -> None:
 
 
 def test_a_panic_within_a_report_is_told_as_well() -> None:
-    text = WARNING.replace("---[ end trace 0000000000000000 ]---", "Kernel panic - not syncing: kernel: panic_on_warn set")
+    text = WARNING.replace("---[ end trace 0000000000000000 ]---", "Kernel panic - not syncing: panic_on_warn set")
     assert [splat.kind for splat in scan(text)] == ["warning", "panic"]
 
 
@@ -116,7 +117,7 @@ def test_pieces_give_the_same_as_the_whole(cuts: list[int]) -> None:
     scanner = Scanner()
     found: list[Splat] = []
     edges = [0, *sorted(cuts), len(WARNING)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in itertools.pairwise(edges):
         found += scanner.feed(WARNING[begin:end])
     assert found + scanner.finish() == scan(WARNING)
 

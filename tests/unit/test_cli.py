@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command: verbs, messages and exit codes, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import labnic.cli
+import labnic.up
+from labnic.config import Config
+from labnic.errors import BootError, GuestPanicError, LabnicError
+from labnic.rundir import RunDir
+
+PACKAGE = Path(__file__).resolve().parents[2] / "orchestrator"
+
+
+@pytest.fixture(autouse=True)
+def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of this machine's labs and settings gets in."""
+    for name in list(os.environ):
+        if name.startswith("LABNIC_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LABNIC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labnic.yaml").write_text("machine:\n  cpus: 1\n")
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """`main` sets handlers; the next test gets the ones from before."""
+    saved = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in saved.items():
+        signal.signal(number, handler)
+
+
+def test_config_show_names_the_sources(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABNIC_MACHINE_MEMORY", "1G")
+    assert labnic.cli.main(["--set", "timeouts.boot=5", "config", "show"]) == 0
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in capsys.readouterr().out.splitlines()}
+    assert rows["machine.cpus"] == ["1", "labnic.yaml:2"]
+    assert rows["machine.memory"] == ["1G", "environment LABNIC_MACHINE_MEMORY"]
+    assert rows["timeouts.boot"] == ["5.0", "command line"]
+    assert rows["machine.accel"] == ["auto", "default"]
+
+
+def test_config_show_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert labnic.cli.main(["config", "show", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["machine.cpus"] == {"value": 1, "source": "labnic.yaml:2"}
+
+
+def test_a_bad_setting_ends_with_2_and_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "labnic.yaml").write_text("kernal: x\n")
+    assert labnic.cli.main(["config", "show"]) == 2
+    assert "labnic: error: labnic.yaml:1: kernal: unknown key (did you mean kernel?)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["up", "--nonsense"],
+        ["--set", "x", "config", "show"],
+        ["--set", "machine.cpu=1", "config", "show"],
+        ["--config", "none.yaml", "config", "show"],
+        ["up", "--detach", "--keep"],
+        ["down"],
+        ["console"],
+        ["down", "--name", "none"],
+        ["test", "no/such/test.py"],
+    ],
+)
+def test_a_wrong_command_line_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert labnic.cli.main(arguments) == 2
+    assert "rror" in capsys.readouterr().err
+
+
+def test_a_broken_file_does_not_keep_from_ps_and_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "labnic.yaml").write_text("[")
+    assert labnic.cli.main(["ps"]) == 0
+    assert labnic.cli.main(["down", "--all"]) == 0
+    assert "no lab is running" in capsys.readouterr().out
+
+
+def test_ps_lists_what_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    lab = RunDir("mine")
+    lab.update(kernel="6.1.0-test", nics=[{"name": "eth0", "mac": "52:54:00:00:00:01"}])
+    assert labnic.cli.main(["ps"]) == 0
+    line = capsys.readouterr().out
+    assert line.startswith("mine ")
+    assert "6.1.0-test" in line
+    assert "eth0 52:54:00:00:00:01" in line
+    assert labnic.cli.main(["ps", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "mine"
+    assert labnic.cli.main(["clean"]) == 2
+    assert "labs are running: mine" in capsys.readouterr().err
+    lab.close()
+
+
+def test_down_ends_the_owner(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "import sys\nfrom labnic.rundir import RunDir\nlab = RunDir('mine')\nprint(flush=True)\nsys.stdin.read()\n"
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+    )
+    assert owner.stdout is not None
+    owner.stdout.readline()
+    assert labnic.cli.main(["down"]) == 0
+    assert capsys.readouterr().out == "mine has ended\n"
+    assert owner.wait(5.0) == -signal.SIGTERM
+    owner.communicate()
+
+
+def test_exec_without_a_lab_is_125(capsys: pytest.CaptureFixture[str]) -> None:
+    assert labnic.cli.main(["exec", "--", "true"]) == 125
+    assert "no lab is running" in capsys.readouterr().err
+
+
+def test_clean_removes_the_artifacts(tmp_path: Path) -> None:
+    (tmp_path / "artifacts" / "old").mkdir(parents=True)
+    assert labnic.cli.main(["clean"]) == 0
+    assert not (tmp_path / "artifacts").exists()
+    assert labnic.cli.main(["clean", "--cache"]) == 0
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BootError("no boot", log=["last line"], hint="look"), 5),
+        (GuestPanicError("panic", log=["last line"], hint="look"), 6),
+        (KeyboardInterrupt(), 130),
+        (RuntimeError("bug"), 8),
+    ],
+)
+def test_each_error_has_its_exit_code(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(options: labnic.up.UpOptions, config: Config, phases: object) -> int:
+        raise error
+
+    monkeypatch.setattr(labnic.up, "up", fail)
+    monkeypatch.setattr("labnic.build.tool.stop_all", lambda: None)
+    assert labnic.cli.main(["up"]) == code
+    shown = capsys.readouterr().err
+    if isinstance(error, LabnicError):
+        assert f"labnic: error: {error.message}\n  | last line\n  hint: look\n" in shown
+    elif code == 130:
+        assert shown.strip() == "labnic: interrupted"
+    else:
+        assert "RuntimeError: bug" in shown
+
+
+def test_up_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[labnic.up.UpOptions] = []
+
+    def record(options: labnic.up.UpOptions, config: Config, phases: object) -> int:
+        seen.append(options)
+        return 42
+
+    monkeypatch.setattr(labnic.up, "up", record)
+    assert labnic.cli.main(["up", "-c", "echo x", "--kernel", "6.12", "--append", "a=b", "--name", "n"]) == 42
+    assert seen == [labnic.up.UpOptions("n", "6.12", "echo x", False, False, ("a=b",), None)]
+
+
+WAITS = """
+import sys, time
+import labnic.up, labnic.cli
+def wait(options, config, phases):
+    try:
+        print("waiting", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaned up", flush=True)
+labnic.up.up = wait
+sys.exit(labnic.cli.main(["up"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_with_130_after_cleaning_up(number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "cleaned up\n")
+    assert err.strip().startswith("labnic: ")
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_while_the_package_loads_is_quiet() -> None:
+    """As the launcher does it: the signal is held back before Python starts, and so from the first moment."""
+    held = {signal.SIGINT}
+    saved = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "labnic", "config", "show"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+        )
+        process.send_signal(signal.SIGINT)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, saved)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, "labnic: interrupted\n")
