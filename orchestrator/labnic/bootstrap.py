@@ -94,6 +94,8 @@ def _become(python: Path, arguments: Sequence[str], phases: Phases) -> NoReturn:
     environment["PYTHONPATH"] = str(PROJECT / "orchestrator")
     environment["LABNIC_BOOTSTRAP_PHASES"] = json.dumps(phases.done)
     environment.pop("PYTHONHOME", None)
+    # Ctrl-C while the other Python starts would end in a traceback; `labnic.cli.main` lets it through again.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     # -P: a module in the folder where the user stands must not be taken for one of ours.
     os.execve(python, [str(python), "-P", "-m", "labnic", *arguments], environment)
 

@@ -155,7 +155,8 @@ def exec(name: str | None, timeout: float, with_input: bool, command: tuple[str,
     except LabnicError as error:
         print_error(error)
         return EXEC_FAILED
-    sys.stdout.write(result.stdout)
+    sys.stdout.buffer.write(result.output)
+    sys.stdout.buffer.flush()
     sys.stderr.write(result.stderr)
     return result.status
 
@@ -179,7 +180,7 @@ def console(name: str | None) -> int:
 @click.option("--kernel", "kernels", multiple=True, help="Kernels for the guest tests (default: the settings').")
 @click.option("-k", "keyword", default="", help="Only the tests that match, as in pytest.")
 @click.option("--seed", type=int, help="Seed of an earlier run.")
-@click.option("--jobs", "-j", type=click.IntRange(1), help="Groups and kernels at a time (default: one a CPU).")
+@click.option("--jobs", "-j", type=click.IntRange(1), help="Groups and kernels at a time (default: CPUs + 1).")
 @click.argument("words", metavar="[GROUP|PATH|--PYTEST-OPTION=VALUE]...", nargs=-1, type=click.UNPROCESSED)
 @pass_context
 def test(

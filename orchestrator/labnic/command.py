@@ -6,7 +6,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from labnic.errors import LabnicError
 
@@ -17,12 +17,16 @@ itself that a command ended."""
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended; ``status`` is 128 + n when signal n killed it."""
+    """How a command ended.
+
+    ``status`` is 128 + n when signal n killed it; ``output`` is what ``stdout`` is as text, byte for byte.
+    """
 
     argv: tuple[str, ...]
     status: int
     stdout: str
     stderr: str
+    output: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def ok(self) -> bool:

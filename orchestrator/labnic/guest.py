@@ -225,9 +225,8 @@ def _argv(argv: Sequence[str] | str) -> tuple[str, ...]:
 
 def _result(argv: tuple[str, ...], state: Mapping[str, Any]) -> Result:
     status = state["exitcode"] if "exitcode" in state else _SIGNALLED + int(state.get("signal", 0))
-    output = {
-        name: base64.b64decode(state.get(f"{name}-data", "")).decode("utf-8", "replace") for name in ("out", "err")
-    }
+    out, err = (base64.b64decode(state.get(f"{name}-data", "")) for name in ("out", "err"))
+    told = err.decode("utf-8", "replace")
     if state.get("out-truncated") or state.get("err-truncated"):
-        output["err"] += "\n(labnic: the agent cut the output, which was longer than it keeps)"
-    return Result(argv, int(status), output["out"], output["err"])
+        told += "\n(labnic: the agent cut the output, which was longer than it keeps)"
+    return Result(argv, int(status), out.decode("utf-8", "replace"), told, out)

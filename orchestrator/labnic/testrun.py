@@ -26,7 +26,7 @@ _USAGE = 4  # pytest's exit code for arguments that it does not know
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for; ``at_once`` jobs run side by side (default: as many as there are CPUs)."""
+    """What the user asked for; ``at_once`` jobs run side by side (default: `default_width`)."""
 
     targets: tuple[str, ...] = ()
     kernels: tuple[str, ...] = ()
@@ -113,9 +113,14 @@ def run(options: Options, config: Config, phases: Phases, build: bool = True) ->
     return _verdict(outcomes)
 
 
+def default_width() -> int:
+    """How many jobs run at once: one more than there are CPUs, since each of them waits for its VM now and then."""
+    return (os.cpu_count() or 1) + 1
+
+
 def _run(planned: Sequence[Job], options: Options, folder: Path, phases: Phases, outcomes: list[Outcome]) -> None:
     """Run the jobs side by side; a job that is alone writes to the terminal as it goes."""
-    width = min(len(planned), options.at_once or os.cpu_count() or 1)
+    width = min(len(planned), options.at_once or default_width())
 
     def ended(program: Program, status: int, seconds: float) -> None:
         outcome = _outcome(folder / program.name, status)

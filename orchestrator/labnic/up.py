@@ -122,8 +122,9 @@ def _prove(lab: Lab) -> str:
 def _command(lab: Lab, command: str) -> int:
     """Run the user's command in the guest and pass on what it prints."""
     result = lab.guest.run(command)
-    sys.stdout.write(result.stdout)
     sys.stdout.flush()
+    sys.stdout.buffer.write(result.output)
+    sys.stdout.buffer.flush()
     sys.stderr.write(result.stderr)
     sys.stderr.flush()
     return result.status

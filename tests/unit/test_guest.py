@@ -160,7 +160,8 @@ def test_input_and_environment_reach_the_command(guest: Guest) -> None:
 
 
 def test_bytes_that_are_no_text_do_not_hurt(guest: Guest) -> None:
-    assert guest.run(["printf", r"a\377b"]).stdout == "a\ufffdb"
+    result = guest.run(["printf", r"a\377b"])
+    assert (result.stdout, result.output) == ("a\ufffdb", b"a\xffb")
 
 
 def test_a_killed_command_has_the_shells_status(guest: Guest) -> None:
