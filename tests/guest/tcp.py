@@ -71,13 +71,6 @@ class Connection:
         assert len(got) >= count, f"the guest closed after {len(got)} of {count} bytes"
         return got
 
-    def receive_all(self) -> bytes:
-        """All data until the guest closes its side."""
-        got = b""
-        while not self.finished:
-            got += self._take(self._receive())
-        return got
-
     def close(self) -> None:
         """Close the near side and wait until the guest has closed its own and acknowledged ours."""
         self._send(ACK | FIN)
