@@ -8,6 +8,7 @@ come from there, so that a new field of the device needs no change here.
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 SECTION_FULL = 0x04  # migration/savevm.h
-DESCRIPTION = 0x06
 SECTION_NAME = "0000:00:04.0/labnic"
 
 
@@ -27,11 +27,14 @@ class Stream:
 
     @cached_property
     def _description(self) -> Mapping[str, Any]:
-        start = self.data.rindex(b'{"page_size"')
-        marker, length = struct.unpack(">BI", self.data[start - 5 : start])
-        assert marker == DESCRIPTION
-        found: Mapping[str, Any] = json.loads(self.data[start : start + length])
-        return found
+        # The last section: its kind, a length, and JSON of that length. What the JSON begins with depends on the version.
+        for match in reversed(list(re.finditer(rb"\x06(.{4})(?=\{)", self.data, re.DOTALL))):
+            (length,) = struct.unpack(">I", match[1])
+            text = self.data[match.end() : match.end() + length]
+            if len(text) == length and text.endswith(b"}"):
+                found: Mapping[str, Any] = json.loads(text)
+                return found
+        raise ValueError("the stream has no description")
 
     @cached_property
     def fields(self) -> dict[str, tuple[int, int]]:

@@ -76,7 +76,8 @@ def test_a_queues_property_out_of_bounds_is_refused_with_the_bounds(
     assert status == 1
     assert "queues" in words
     assert "16" in words
-    assert len(words.strip().splitlines()) == 1
+    # QEMU itself may have a word on its ROMs before.
+    assert len([line for line in words.splitlines() if "labnic" in line]) == 1
 
 
 @pytest.mark.parametrize("mac", ["01:00:5e:00:00:01"])

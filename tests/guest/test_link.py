@@ -149,3 +149,16 @@ def test_flaps_under_traffic(guest: Guest, nic: Nic) -> None:
             nic.wait_carrier(True)
     assert flood.sent
     works(nic)
+
+
+def test_mii_registers_tell_the_carrier(guest: Guest, nic: Nic) -> None:
+    assert "link ok" in guest.run(["mii-tool", nic.name], check=True).stdout
+    nic.set_link(False)
+    nic.wait_carrier(False)
+    assert "no link" in guest.run(["mii-tool", nic.name], check=True).stdout
+
+
+def test_mii_registers_cannot_be_written(guest: Guest, nic: Nic) -> None:
+    refused = guest.run(["mii-tool", "--reset", nic.name])
+    assert "SIOCSMIIREG on eth0 failed: Operation not supported" in refused.stderr
+    works(nic)
