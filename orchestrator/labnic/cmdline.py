@@ -21,14 +21,16 @@ FIRST_NIC_SLOT = 0x10
 TCG = "tcg,thread=multi,tb-size=512"
 """A thread for each virtual CPU, and 512 MiB for translated code: small hosts do not have the default's 1 GiB."""
 
+DEVICE_LOG = "device.log"
+"""File of the artifacts that gets the device's trace events."""
+
 TCG_CPU = "Westmere"
 """The model that runs Debian's kernels fastest under TCG: with newer ones each command in the guest takes half as long
 again (emulated AVX, five-level page tables), with AMD's the kernel takes a slower idle path."""
 
-LAB_PARAMETERS = ("oops=panic", "norandmaps", "mitigations=off")
-"""Words for the kernel that a lab adds to the image's: after an oops nothing that the guest says is worth testing; TCG
-translates a program anew wherever it finds it at another address; and what protects from the CPU's faults costs twice
-the time of a command.  The last two together make commands four times as fast."""
+LAB_PARAMETERS = ("oops=panic", "norandmaps")
+"""Words for the kernel that a lab adds to the image's: after an oops nothing that the guest says is worth testing, and
+TCG translates a program anew wherever it finds it at another address."""
 
 DRIVER_NOT_LOADED = "labnic.up=0"
 """Word for the guest's first program: leave the NIC's driver unloaded."""
@@ -70,6 +72,7 @@ class MachineSpec:
     plugin: Path | None = None
     data_dir: Path | None = None
     parameters: tuple[str, ...] = ()
+    trace: str = ""
     wires: Mapping[str, int] = field(default_factory=dict)
     monitor: int = -1
     agent: int = -1
@@ -97,6 +100,7 @@ def command_line(spec: MachineSpec) -> list[str]:
         str(spec.binary),
         *_machine(spec),
         *_channels(spec),
+        *_trace(spec),
         *(argument for slot, nic in enumerate(spec.nics) for argument in _nic(spec, slot, nic)),
         *spec.extra,
         *(() if spec.by_hand else ("-S",)),
@@ -120,6 +124,12 @@ def _machine(spec: MachineSpec) -> list[str]:
         *("-append", " ".join(spec.parameters)),
         *("-no-reboot", "-action", "panic=exit-failure", "-device", "pvpanic-pci"),
     ]
+
+
+def _trace(spec: MachineSpec) -> list[str]:
+    if not spec.trace or spec.by_hand:
+        return []
+    return ["-D", str(spec.directory / DEVICE_LOG), "-trace", f"enable={spec.trace}"]
 
 
 def _channels(spec: MachineSpec) -> list[str]:

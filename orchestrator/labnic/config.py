@@ -72,6 +72,8 @@ class QemuConfig(Section):
     """``packaged``: the distribution's binary with the device as a plugin; ``overlay``: built from QEMU's sources."""
     binary: Path | None = None
     """Another QEMU program than the one the source gives."""
+    trace: str = "labnic_*error"
+    """Pattern of trace events that go to ``device.log``; "labnic_*" has each step, empty is none."""
 
 
 class MachineConfig(Section):

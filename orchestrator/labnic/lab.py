@@ -191,6 +191,7 @@ class Lab:
             nics=self.config.nics,
             run=run,
             directory=self.directory,
+            trace=self.config.qemu.trace,
             parameters=guest_parameters(guest_cmdline(), self.config.nics, self.parameters),
             wires={name: wire.qemu_end.fileno() for name, wire in self.wires.items()},
             monitor=monitor,

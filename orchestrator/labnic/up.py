@@ -20,6 +20,7 @@ from labnic.machine import shell_text
 from labnic.nic import Nic
 from labnic.prepare import prepare
 from labnic.report import Phases, run_folder
+from labnic.responder import Responder
 
 DEFAULT_NAME = "default"
 """Name of the lab when the user gives none."""
@@ -54,12 +55,14 @@ def up(options: UpOptions, config: Config, phases: Phases) -> int:
     interactive = _interactive(options)
     with lab:
         print("\n".join(_summary(lab)), flush=True)
+        if not interactive and options.ready_fd is None and lab.driver_wanted:
+            print(_prove(lab), flush=True)
+        for nic in lab.nics:
+            nic.wire.answer = Responder(nic.peer_ip, nic.peer_mac)
         if options.ready_fd is not None:
             return _serve(lab, options.ready_fd)
         if interactive:
             return _shell(lab)
-        if lab.driver_wanted:
-            print(_prove(lab), flush=True)
         status = _command(lab, options.command) if options.command else 0
         if options.keep:
             print(f"labnic: the lab stays until Ctrl-C or `labnic down --name {lab.name}`", file=sys.stderr, flush=True)
@@ -132,7 +135,7 @@ def _command(lab: Lab, command: str) -> int:
 
 def _shell(lab: Lab) -> int:
     print(
-        "A root shell in the guest follows.  Ctrl-] leaves it and ends the VM; "
+        f"A root shell in the guest follows; {lab.nic.peer_ip} answers ping.  Ctrl-] leaves it and ends the VM; "
         "from another terminal: labnic exec -- COMMAND",
         flush=True,
     )

@@ -47,7 +47,7 @@ class Wire:
     """One cable; ``name`` is that of the configuration, ``pcap`` the file that gets all frames (None: no file).
 
     ``check_peer`` is called when a wait ends in vain, and raises when the VM is gone: the end of a datagram socket's
-    peer cannot be seen by receiving.
+    peer cannot be seen by receiving.  ``answer``, when set, gives what is sent back at once for a frame that arrives.
     """
 
     def __init__(self, name: str, pcap: Path | None = None) -> None:
@@ -66,6 +66,7 @@ class Wire:
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
         self.check_peer: Callable[[], None] = lambda: None
+        self.answer: Callable[[bytes], bytes | None] | None = None
         self._closed = False
         self._broken = ""
         self._thread = threading.Thread(target=self._drain, name=f"labnic-wire-{name}", daemon=True)
@@ -110,6 +111,11 @@ class Wire:
                 self.dropped += 1
             self._queue.append(frame)
             self._arrived.notify_all()
+        reply = self.answer(data) if self.answer else None
+        if reply is not None:
+            # Where QEMU has no room the answer is lost, as on a full cable: the reader must go on draining.
+            with contextlib.suppress(WireError):
+                self.send(reply, timeout=0.0)
 
     def _lost(self, reason: str) -> None:
         with self._arrived:

@@ -27,7 +27,7 @@ class Stream:
 
     @cached_property
     def _description(self) -> Mapping[str, Any]:
-        # The last section: its kind, a length, and JSON of that length. What the JSON begins with depends on the version.
+        # The last section: its kind, a length, and JSON of that length, which begins differently in each QEMU.
         for match in reversed(list(re.finditer(rb"\x06(.{4})(?=\{)", self.data, re.DOTALL))):
             (length,) = struct.unpack(">I", match[1])
             text = self.data[match.end() : match.end() + length]
