@@ -5,7 +5,7 @@ LABNIC := ./labnic
 quote = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := help
-.PHONY: help boot test test-unit test-device test-guest check gen gen-check build doctor clean
+.PHONY: help boot test test-unit test-device test-guest check gen gen-check build doctor clean clean-cache test-overlay
 
 help: ## What there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -25,6 +25,9 @@ test-device: ## The device in QEMU, without a guest
 test-guest: ## The booted guest, with packets
 	@$(LABNIC) test guest
 
+test-overlay: ## The device in a QEMU that is built from source, which takes minutes the first time
+	@$(LABNIC) --set qemu.source=overlay test device
+
 check: ## Static checks of everything
 	@$(LABNIC) check
 
@@ -40,5 +43,8 @@ build: ## Build QEMU's plugin, the driver and the guest's image
 doctor: ## What this machine has and lacks
 	@$(LABNIC) doctor
 
-clean: ## Delete everything that was built and downloaded
+clean: ## Delete the artifacts of earlier runs
 	@$(LABNIC) clean
+
+clean-cache: ## Delete everything that was built and downloaded, too
+	@$(LABNIC) clean --cache
