@@ -63,12 +63,6 @@ class GuestPanicError(LabnicError):
     exit_code = 6
 
 
-class SplatError(LabnicError):
-    """A kernel log holds a warning or worse although the tests passed."""
-
-    exit_code = 7
-
-
 class InternalError(LabnicError):
     """A fault of labnic itself."""
 

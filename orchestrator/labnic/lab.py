@@ -270,11 +270,6 @@ class Lab:
 
     # The driver
 
-    @property
-    def driver_module(self) -> str:
-        """Where the guest has the driver's module."""
-        return DRIVER_IN_GUEST
-
     def rmmod(self) -> None:
         """Unload the first NIC's driver; raises `GuestCommandError` when the kernel refuses."""
         self.guest.run(["rmmod", MODELS[self.nic.config.model].module], check=True)

@@ -132,13 +132,6 @@ class PciBus:
             if self.qtest.readl(self.config_address(address, VENDOR_ID)) == wanted
         ]
 
-    def find_one(self, vendor: int, device: int, bus: int = 0) -> PciDevice:
-        """The first such function; raises :class:`PciError` when there is none."""
-        devices = self.find(vendor, device, bus)
-        if not devices:
-            raise PciError(f"no PCI function {vendor:04x}:{device:04x} on bus {bus}")
-        return devices[0]
-
     def allocate(self, size: int) -> int:
         """A naturally aligned piece of the window for base addresses."""
         address = -(-self._next // size) * size
