@@ -3,7 +3,7 @@
  * labnic: QOM type, PCI function, properties, realize, reset.
  *
  *     -device labnic,netdev=ID[,mac=...][,queues=1..16][,speed=MBIT/S]
- *             [,backpressure=off]
+ *             [,backpressure=off][,vectors=0..17][,regs-size=BYTES]
  */
 #include "qemu/osdep.h"
 #include "qemu/module.h"
@@ -15,6 +15,9 @@
 #include "labnic.h"
 
 #define LABNIC_SPEED_MAX (LABNIC_LINK_SPEED >> 8)
+
+/* The smallest that the BAR of the registers can be made, for tests of probe */
+#define LABNIC_REGS_SIZE_MIN 0x1000
 
 /* The device's own guard against being entered while it works */
 bool labnic_enter(LabnicState *s)
@@ -36,12 +39,16 @@ static bool labnic_dma(LabnicState *s, uint64_t addr, void *buf, size_t len,
                        DMADirection dir)
 {
     static const MemTxAttrs memory_only = { .memory = true };
-    MemTxResult result = pci_dma_rw(PCI_DEVICE(s), addr, buf, len, dir,
-                                    memory_only);
+    bool read = dir == DMA_DIRECTION_TO_DEVICE;
+    MemTxResult result = MEMTX_ERROR;
 
+    if (!labnic_fault(s, read ? LABNIC_FAULT_DMA_READ : LABNIC_FAULT_DMA_WRITE,
+                      LABNIC_FAULT_ANY)) {
+        result = pci_dma_rw(PCI_DEVICE(s), addr, buf, len, dir, memory_only);
+    }
     if (result != MEMTX_OK) {
-        trace_labnic_dma_error(s->name, dir == DMA_DIRECTION_TO_DEVICE ?
-                               "read" : "write", addr, len, result);
+        trace_labnic_dma_error(s->name, read ? "read" : "write", addr, len,
+                               result);
     }
     return result == MEMTX_OK;
 }
@@ -149,6 +156,13 @@ static void labnic_vm_state(void *opaque, bool running, RunState state)
     labnic_leave(s);
 }
 
+/* MSI-X vectors that the function has */
+unsigned labnic_vectors(const LabnicState *s)
+{
+    return s->num_vectors < 0 ? s->num_queues + LABNIC_VECTOR_QUEUE0 :
+                                s->num_vectors;
+}
+
 static NetClientInfo labnic_net_info = {
     .type = NET_CLIENT_DRIVER_NIC,
     .size = sizeof(NICState),
@@ -166,6 +180,19 @@ static bool labnic_check_properties(LabnicState *s, Error **errp)
     if (s->speed < 1 || s->speed > LABNIC_SPEED_MAX) {
         error_setg(errp, "labnic: property 'speed' is %" PRIu32
                    " Mbit/s, it must be 1 to %u", s->speed, LABNIC_SPEED_MAX);
+        return false;
+    }
+    if (s->num_vectors > (int)(s->num_queues + LABNIC_VECTOR_QUEUE0)) {
+        error_setg(errp, "labnic: property 'vectors' is %" PRId32
+                   ", it must be 0 to %" PRIu32 ", or -1 for that",
+                   s->num_vectors, s->num_queues + LABNIC_VECTOR_QUEUE0);
+        return false;
+    }
+    if (!is_power_of_2(s->regs_size) || s->regs_size < LABNIC_REGS_SIZE_MIN ||
+        s->regs_size > LABNIC_BAR_REGS_SIZE) {
+        error_setg(errp, "labnic: property 'regs-size' is %" PRIu32
+                   ", it must be a power of two from %u to %u", s->regs_size,
+                   LABNIC_REGS_SIZE_MIN, LABNIC_BAR_REGS_SIZE);
         return false;
     }
     if (is_multicast_ether_addr(s->conf.macaddr.a)) {
@@ -190,17 +217,31 @@ static bool labnic_init_pm(PCIDevice *pci_dev, Error **errp)
     return true;
 }
 
-/* Capabilities; a conventional bus gets no PCI Express one */
-static bool labnic_init_caps(LabnicState *s, Error **errp)
+/* A function made to have no vectors lacks the capability, too */
+static bool labnic_init_msix(LabnicState *s, Error **errp)
 {
     PCIDevice *pci_dev = PCI_DEVICE(s);
-    unsigned vectors = s->num_queues + LABNIC_VECTOR_QUEUE0;
+    unsigned vectors = labnic_vectors(s);
 
+    if (!vectors) {
+        return true;
+    }
     if (msix_init_exclusive_bar(pci_dev, vectors, LABNIC_BAR_MSIX, errp) < 0) {
         return false;
     }
     for (unsigned i = 0; i < vectors; i++) {
         msix_vector_use(pci_dev, i);
+    }
+    return true;
+}
+
+/* Capabilities; a conventional bus gets no PCI Express one */
+static bool labnic_init_caps(LabnicState *s, Error **errp)
+{
+    PCIDevice *pci_dev = PCI_DEVICE(s);
+
+    if (!labnic_init_msix(s, errp)) {
+        return false;
     }
     if (!labnic_init_pm(pci_dev, errp)) {
         goto fail;
@@ -243,7 +284,7 @@ static void labnic_realize(PCIDevice *pci_dev, Error **errp)
         return;
     }
     memory_region_init_io(&s->mmio, OBJECT(s), &labnic_mmio_ops, s,
-                          "labnic-regs", LABNIC_BAR_REGS_SIZE);
+                          "labnic-regs", s->regs_size);
     pci_register_bar(pci_dev, LABNIC_BAR_REGS, PCI_BASE_ADDRESS_SPACE_MEMORY,
                      &s->mmio);
     if (!labnic_init_caps(s, errp)) {
@@ -253,6 +294,7 @@ static void labnic_realize(PCIDevice *pci_dev, Error **errp)
     s->tx_bh = qemu_bh_new_guarded(labnic_tx_bh, s, &dev->mem_reentrancy_guard);
     s->rx_bh = qemu_bh_new_guarded(labnic_rx_bh, s, &dev->mem_reentrancy_guard);
     labnic_init_net(s);
+    labnic_fault_init(s);
     s->vm_state = qemu_add_vm_change_state_handler(labnic_vm_state, s);
     trace_labnic_realize(s->name, s->num_queues, s->speed);
 }
@@ -263,6 +305,7 @@ static void labnic_exit(PCIDevice *pci_dev)
 
     trace_labnic_exit(s->name);
     qemu_del_vm_change_state_handler(s->vm_state);
+    labnic_fault_exit(s);
     labnic_reset_queues(s);     /* a late callback finds nothing to do */
     labnic_tx_purge(s);
     qemu_bh_delete(s->tx_bh);
@@ -274,9 +317,23 @@ static void labnic_exit(PCIDevice *pci_dev)
     msix_uninit_exclusive_bar(pci_dev);
 }
 
+static uint32_t labnic_read_config(PCIDevice *pci_dev, uint32_t addr, int len)
+{
+    LabnicState *s = LABNIC(pci_dev);
+
+    /* What the bus makes of nobody's answer */
+    return s->faults.gone ? UINT32_MAX :
+                            pci_default_read_config(pci_dev, addr, len);
+}
+
 static void labnic_write_config(PCIDevice *pci_dev, uint32_t addr,
                                 uint32_t val, int len)
 {
+    LabnicState *s = LABNIC(pci_dev);
+
+    if (s->faults.gone) {
+        return;
+    }
     pci_default_write_config(pci_dev, addr, val, len);
     if (pci_dev->exp.exp_cap) {
         pcie_cap_flr_write_config(pci_dev, addr, val, len);
@@ -289,6 +346,9 @@ static LABNIC_PROPERTY labnic_properties[] = {
                        LABNIC_DEFAULT_QUEUES),
     DEFINE_PROP_UINT32("speed", LabnicState, speed, 10000),
     DEFINE_PROP_BOOL("backpressure", LabnicState, backpressure, true),
+    DEFINE_PROP_INT32("vectors", LabnicState, num_vectors, -1),
+    DEFINE_PROP_UINT32("regs-size", LabnicState, regs_size,
+                       LABNIC_BAR_REGS_SIZE),
     LABNIC_PROPERTIES_END
 };
 
@@ -306,6 +366,7 @@ static void labnic_class_init(ObjectClass *klass, LABNIC_CLASS_DATA data)
 
     pc->realize = labnic_realize;
     pc->exit = labnic_exit;
+    pc->config_read = labnic_read_config;
     pc->config_write = labnic_write_config;
     pc->vendor_id = LABNIC_VENDOR_ID;
     pc->device_id = LABNIC_DEVICE_ID;
@@ -319,6 +380,7 @@ static void labnic_class_init(ObjectClass *klass, LABNIC_CLASS_DATA data)
     dc->desc = "labnic Ethernet controller";
     dc->vmsd = &labnic_vmstate;
     device_class_set_props(dc, labnic_properties);
+    labnic_fault_class_init(klass);
     set_bit(DEVICE_CATEGORY_NETWORK, dc->categories);
 }
 

@@ -15,6 +15,7 @@
 #include "hw/qdev-properties.h"
 #include "net/net.h"
 #include "labnic_compat.h"
+#include "labnic_fault.h"
 #include "labnic_ring.h"
 #include "include/labnic_hw.h"
 #include "trace.h"
@@ -65,6 +66,8 @@ struct LabnicState {
     uint32_t num_queues;
     uint32_t speed;             /* Mbit/s */
     bool backpressure;
+    int32_t num_vectors;        /* negative: as many as are needed */
+    uint32_t regs_size;         /* bytes of BAR REGS that are there */
 
     /* Registers */
     uint32_t drv_features;
@@ -109,6 +112,8 @@ struct LabnicState {
 
     bool rx_held;               /* the backend holds frames for us */
     bool rx_flushing;           /* a burst: interrupts wait for its end */
+
+    LabnicFaults faults;
 };
 
 /* labnic.c */
@@ -118,11 +123,28 @@ static inline void labnic_leave(LabnicState *s)
     s->busy = false;
 }
 void labnic_soft_reset(LabnicState *s);
+unsigned labnic_vectors(const LabnicState *s);
 void labnic_mac_changed(LabnicState *s);
 
 static inline bool labnic_enabled(const LabnicState *s)
 {
     return s->ctrl & LABNIC_CTRL_ENABLE;
+}
+
+/* Whether the device hangs or is gone: it does nothing by itself then */
+static inline bool labnic_dead(const LabnicState *s)
+{
+    return unlikely(s->faults.hung || s->faults.gone);
+}
+
+/* The fault of this kind that strikes an event of this queue, or NULL */
+static inline LabnicFault *labnic_fault(LabnicState *s,
+                                        enum labnic_fault_kind kind, int queue)
+{
+    if (likely(!(s->faults.kinds & 1u << kind))) {
+        return NULL;
+    }
+    return labnic_fault_strike(s, kind, queue);
 }
 
 /* An address as it is on the wire and as it is in a register */
@@ -144,6 +166,7 @@ extern const MemoryRegionOps labnic_mmio_ops;
 void labnic_tx_set_enable(LabnicState *s, unsigned qi, bool enable);
 void labnic_tx_doorbell(LabnicState *s, unsigned qi, uint32_t published);
 void labnic_tx_kick_all(LabnicState *s);
+void labnic_tx_report_again(LabnicState *s);
 void labnic_tx_stop(LabnicState *s, unsigned qi);
 void labnic_tx_purge(LabnicState *s);
 void labnic_tx_bh(void *opaque);
@@ -163,7 +186,7 @@ unsigned labnic_rss_steer(const LabnicState *s, const uint8_t *frame,
                           size_t size, uint32_t *hash, uint32_t *type);
 
 /* labnic_irq.c */
-void labnic_irq_queue(LabnicState *s, unsigned qi);
+void labnic_irq_send(LabnicState *s, unsigned vector);
 void labnic_irq_misc(LabnicState *s, uint32_t cause);
 void labnic_irq_misc_set_enable(LabnicState *s, uint32_t enable);
 void labnic_irq_event(LabnicState *s, unsigned qi, uint64_t addr,

@@ -7,24 +7,31 @@
 #include "hw/pci/msix.h"
 #include "labnic.h"
 
-static bool labnic_irq_fire(LabnicState *s, unsigned vector)
+/* No fault stands in the way here */
+void labnic_irq_send(LabnicState *s, unsigned vector)
 {
     PCIDevice *pci_dev = PCI_DEVICE(s);
 
-    if (!msix_enabled(pci_dev)) {
+    /* A function can be made to have fewer vectors than it has sources */
+    if (!msix_enabled(pci_dev) || vector >= labnic_vectors(s)) {
         trace_labnic_irq_off(s->name, vector);
-        return false;
+        return;
     }
     trace_labnic_irq(s->name, vector);
     msix_notify(pci_dev, vector);
-    return true;
+    labnic_count(s, vector == LABNIC_VECTOR_MISC ? LABNIC_COUNTER_IRQ_MISC :
+                                                   LABNIC_COUNTER_IRQ_QUEUE);
 }
 
-void labnic_irq_queue(LabnicState *s, unsigned qi)
+static void labnic_irq_fire(LabnicState *s, unsigned vector)
 {
-    if (labnic_irq_fire(s, LABNIC_VECTOR_QUEUE0 + qi)) {
-        labnic_count(s, LABNIC_COUNTER_IRQ_QUEUE);
+    if (labnic_dead(s)) {
+        return;
     }
+    if (unlikely(s->faults.kinds) && labnic_fault_irq_slow(s, vector)) {
+        return;
+    }
+    labnic_irq_send(s, vector);
 }
 
 /*
@@ -45,7 +52,7 @@ void labnic_irq_event(LabnicState *s, unsigned qi, uint64_t addr,
         after - le32_to_cpu(event) - 1 >= after - before) {
         return;
     }
-    labnic_irq_queue(s, qi);
+    labnic_irq_fire(s, LABNIC_VECTOR_QUEUE0 + qi);
 }
 
 /* The misc vector fires when an enabled cause appears */
@@ -53,8 +60,8 @@ static void labnic_irq_misc_update(LabnicState *s, uint32_t before)
 {
     uint32_t now = s->misc_cause & s->misc_enable;
 
-    if (now & ~before && labnic_irq_fire(s, LABNIC_VECTOR_MISC)) {
-        labnic_count(s, LABNIC_COUNTER_IRQ_MISC);
+    if (now & ~before) {
+        labnic_irq_fire(s, LABNIC_VECTOR_MISC);
     }
 }
 

@@ -6,12 +6,13 @@
 #include "qemu/osdep.h"
 #include "labnic.h"
 
-/* A NIC without a backend has no cable in it */
+/* A NIC without a backend has no cable in it; a fault may pull the cable */
 static bool labnic_link_carrier(const LabnicState *s)
 {
     NetClientState *nc = qemu_get_queue(s->nic);
 
-    return nc->peer && !nc->link_down;
+    return nc->peer && !nc->link_down &&
+           !(unlikely(s->faults.kinds) && labnic_fault_carrier_off(s));
 }
 
 uint32_t labnic_link_reg(const LabnicState *s)
@@ -23,12 +24,12 @@ uint32_t labnic_link_reg(const LabnicState *s)
            s->speed << ctz32(LABNIC_LINK_SPEED);
 }
 
-/* Takes over the state of the network backend */
+/* Takes over the state of the network backend, unless a fault forbids it */
 void labnic_link_update(LabnicState *s)
 {
     bool up = labnic_link_carrier(s);
 
-    if (up == s->link_up) {
+    if (up == s->link_up || labnic_dead(s)) {
         return;
     }
     trace_labnic_link(s->name, up, s->speed);

@@ -10,6 +10,9 @@
 /* What a refused or reserved read gives */
 #define LABNIC_READ_NOTHING 0
 
+/* What a read gives where no device answers */
+#define LABNIC_READ_GONE UINT32_MAX
+
 static uint32_t labnic_lo(uint64_t value)
 {
     return value;
@@ -41,8 +44,7 @@ static bool labnic_in(hwaddr addr, hwaddr first, unsigned count)
 static uint32_t labnic_read_limits(const LabnicState *s)
 {
     return s->num_queues << ctz32(LABNIC_LIMITS_QUEUES) |
-           (s->num_queues + LABNIC_VECTOR_QUEUE0) <<
-           ctz32(LABNIC_LIMITS_VECTORS);
+           labnic_vectors(s) << ctz32(LABNIC_LIMITS_VECTORS);
 }
 
 static uint64_t labnic_perm_mac(const LabnicState *s)
@@ -378,6 +380,13 @@ static void labnic_write_reg(LabnicState *s, hwaddr addr, uint32_t value)
     labnic_bad_access(s, addr, true);
 }
 
+static void labnic_mmio_access(LabnicState *s)
+{
+    if (unlikely(s->faults.kinds)) {
+        labnic_fault_access_slow(s);
+    }
+}
+
 static uint64_t labnic_mmio_read(void *opaque, hwaddr addr, unsigned size)
 {
     LabnicState *s = opaque;
@@ -386,8 +395,14 @@ static uint64_t labnic_mmio_read(void *opaque, hwaddr addr, unsigned size)
     if (!labnic_enter(s)) {
         return LABNIC_READ_NOTHING;
     }
-    labnic_count(s, LABNIC_COUNTER_MMIO_READS);
-    value = labnic_read_reg(s, addr);
+    labnic_mmio_access(s);
+    if (!labnic_dead(s)) {
+        labnic_count(s, LABNIC_COUNTER_MMIO_READS);
+    }
+    value = s->faults.gone ? LABNIC_READ_GONE : labnic_read_reg(s, addr);
+    if (unlikely(s->faults.kinds) && !s->faults.gone) {
+        value = labnic_fault_register_slow(s, addr, value);
+    }
     trace_labnic_mmio_read(s->name, addr, value);
     labnic_leave(s);
     return value;
@@ -401,9 +416,14 @@ static void labnic_mmio_write(void *opaque, hwaddr addr, uint64_t value,
     if (!labnic_enter(s)) {
         return;
     }
-    labnic_count(s, LABNIC_COUNTER_MMIO_WRITES);
+    labnic_mmio_access(s);
     trace_labnic_mmio_write(s->name, addr, value);
-    labnic_write_reg(s, addr, value);
+    if (labnic_dead(s)) {
+        s->faults.write_lost |= addr < LABNIC_BLOCK_DOORBELL_BASE;
+    } else {
+        labnic_count(s, LABNIC_COUNTER_MMIO_WRITES);
+        labnic_write_reg(s, addr, value);
+    }
     labnic_leave(s);
 }
 

@@ -137,9 +137,10 @@ static bool labnic_rx_write_cmpl(LabnicState *s, const LabnicRxQueue *q,
                             sizeof(cmpl->flags));
 }
 
-static bool labnic_rx_complete(LabnicState *s, LabnicRxQueue *q,
+static bool labnic_rx_complete(LabnicState *s, unsigned qi,
                                const LabnicRxFrame *frame)
 {
+    LabnicRxQueue *q = &s->rx[qi];
     LabnicRing *ring = &q->ring;
     uint32_t left = frame->len;
 
@@ -158,6 +159,9 @@ static bool labnic_rx_complete(LabnicState *s, LabnicRxQueue *q,
             flags |= LABNIC_RX_CMPL_FLAGS_EOP;
         }
         cmpl.flags = cpu_to_le32(flags);
+        if (unlikely(s->faults.kinds)) {
+            labnic_fault_cmpl_slow(s, qi, &cmpl);
+        }
         if (!labnic_rx_write_cmpl(s, q, ring->head + n, &cmpl)) {
             return false;
         }
@@ -193,29 +197,49 @@ static void labnic_rx_fail(LabnicState *s, unsigned qi, uint32_t err)
     labnic_queue_error(s, false, qi, err);
 }
 
+/* No buffer takes the frame; false when the backend is to keep it */
+static bool labnic_rx_no_buffer(LabnicState *s)
+{
+    if (s->backpressure) {
+        return false;
+    }
+    labnic_count(s, LABNIC_COUNTER_RX_NO_BUFFER);
+    return true;
+}
+
+/* The same by a fault, which does not wait for a doorbell to end */
+static bool labnic_rx_stall(LabnicState *s, const LabnicFault *f)
+{
+    if (f->count) {
+        qemu_bh_schedule(s->rx_bh);
+    }
+    return labnic_rx_no_buffer(s);
+}
+
 /* Gives the frame to the queue; false when the backend is to keep it */
 static bool labnic_rx_deliver(LabnicState *s, unsigned qi, LabnicRxFrame *frame)
 {
     LabnicRxQueue *q = &s->rx[qi];
+    LabnicFault *f = labnic_fault(s, LABNIC_FAULT_RX_STALL, qi);
     uint32_t err = LABNIC_ERR_NONE;
-    LabnicRxResult result = labnic_rx_fetch(s, &q->ring, frame, &err);
+    LabnicRxResult result;
 
+    if (f) {
+        return labnic_rx_stall(s, f);
+    }
+    result = labnic_rx_fetch(s, &q->ring, frame, &err);
     if (result == LABNIC_RX_STARVED) {
         result = labnic_rx_starve(s, qi, frame, &err);
     }
     if (result == LABNIC_RX_STARVED) {
-        if (s->backpressure) {
-            return false;
-        }
-        labnic_count(s, LABNIC_COUNTER_RX_NO_BUFFER);
-        return true;
+        return labnic_rx_no_buffer(s);
     }
     if (result == LABNIC_RX_BAD) {
         labnic_rx_fail(s, qi, err);
         return true;
     }
     if (!labnic_rx_scatter(s, &q->ring, frame) ||
-        !labnic_rx_complete(s, q, frame)) {
+        !labnic_rx_complete(s, qi, frame)) {
         labnic_rx_fail(s, qi, LABNIC_ERR_DMA_WRITE);
         return true;
     }
@@ -243,6 +267,9 @@ static bool labnic_rx_frame(LabnicState *s, const uint8_t *buf, size_t size)
     LabnicRxFrame frame = { .bytes = buf, .len = size };
     unsigned qi;
 
+    if (labnic_dead(s)) {
+        return s->faults.gone || !s->backpressure;
+    }
     if (!labnic_enabled(s)) {
         labnic_rx_drop(s, size, LABNIC_COUNTER_RX_DISABLED, "device disabled");
         return true;
@@ -299,8 +326,8 @@ void labnic_rx_bh(void *opaque)
 {
     LabnicState *s = opaque;
 
-    /* The start of a stopped VM flushes what is held */
-    if (!s->rx_held || !runstate_is_running()) {
+    /* The start of a stopped VM flushes what is held, as does a fault's end */
+    if (!s->rx_held || s->faults.hung || !runstate_is_running()) {
         return;
     }
     trace_labnic_rx_flush(s->name);

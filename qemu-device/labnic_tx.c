@@ -195,6 +195,17 @@ static LabnicTxResult labnic_tx_burst(LabnicState *s, unsigned qi,
     }
 }
 
+/* Publishes the doorbell event alone, without which no frame would come */
+static bool labnic_tx_report_event(LabnicState *s, unsigned qi)
+{
+    LabnicTxQueue *q = &s->tx[qi];
+    uint32_t event = cpu_to_le32(q->ring.head);
+
+    q->event = q->ring.head;
+    return labnic_dma_write(s, LABNIC_STATUS_ADDR(s, qi, tx_doorbell_event),
+                            &event, sizeof(event));
+}
+
 /*
  * Publishes what has been consumed; when idle also the doorbell event, which
  * is the next word, with the same write.
@@ -204,11 +215,20 @@ static bool labnic_tx_report(LabnicState *s, unsigned qi, bool idle)
     LabnicTxQueue *q = &s->tx[qi];
     uint32_t head = cpu_to_le32(q->ring.head);
     uint32_t words[2] = { head, head };
+    bool news = q->ring.head != q->reported;
+    LabnicFault *f;
 
     QEMU_BUILD_BUG_ON(offsetof(struct labnic_status_block, tx_doorbell_event) !=
                       offsetof(struct labnic_status_block, tx_consumed) + 4);
-    if (!idle && q->ring.head == q->reported) {
+    if (!idle && !news) {
         return true;
+    }
+    if (news && labnic_fault(s, LABNIC_FAULT_TX_WITHHOLD, qi)) {
+        return !idle || labnic_tx_report_event(s, qi);
+    }
+    f = news ? labnic_fault(s, LABNIC_FAULT_TX_CONSUMED, qi) : NULL;
+    if (f) {
+        words[0] = cpu_to_le32(q->ring.head + f->value);
     }
     trace_labnic_tx_report(s->name, qi, q->ring.head, idle);
     q->reported = q->ring.head;
@@ -261,10 +281,19 @@ void labnic_tx_kick_all(LabnicState *s)
     qemu_bh_schedule(s->tx_bh);
 }
 
+/* Has every queue publish its words, whether they have changed or not */
+void labnic_tx_report_again(LabnicState *s)
+{
+    for (unsigned qi = 0; qi < s->num_queues; qi++) {
+        s->tx[qi].event = s->tx[qi].ring.head - 1;
+    }
+    labnic_tx_kick_all(s);
+}
+
 static bool labnic_tx_may_run(const LabnicState *s)
 {
     /* Memory of a stopped VM must not change; its start kicks all queues */
-    return labnic_enabled(s) && runstate_is_running();
+    return labnic_enabled(s) && !labnic_dead(s) && runstate_is_running();
 }
 
 void labnic_tx_bh(void *opaque)

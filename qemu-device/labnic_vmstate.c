@@ -143,6 +143,12 @@ static const char *labnic_state_fault(const LabnicState *s)
     return NULL;
 }
 
+static int labnic_pre_load(void *opaque)
+{
+    labnic_fault_forget(opaque);
+    return 0;
+}
+
 static int labnic_post_load(void *opaque, int version_id)
 {
     LabnicState *s = opaque;
@@ -170,6 +176,7 @@ const VMStateDescription labnic_vmstate = {
     .name = TYPE_LABNIC,
     .version_id = 1,
     .minimum_version_id = 1,
+    .pre_load = labnic_pre_load,
     .post_load = labnic_post_load,
     .fields = (VMStateField[]) {
         VMSTATE_PCI_DEVICE(parent_obj, LabnicState),

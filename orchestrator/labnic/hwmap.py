@@ -25,12 +25,16 @@ from labnic.hw.model import (
     Reserved,
 )
 from labnic.hw.spec import HwMapError
+from labnic.hw.tester import AuditRule, FaultKind, FaultValue
 
 __all__ = [
+    "AuditRule",
     "Bar",
     "Block",
     "Device",
     "Enumeration",
+    "FaultKind",
+    "FaultValue",
     "Field",
     "HwMap",
     "HwMapError",
@@ -117,6 +121,19 @@ def _names(title: str, values: tuple[spec.ValueSpec, ...]) -> Names:
     return Names(title, {one.name: one.value for one in values}, {one.name: one.doc for one in values})
 
 
+def _fault(one: spec.FaultSpec) -> FaultKind:
+    value = one.value
+    return FaultKind(
+        name=one.name,
+        takes=one.takes,
+        value=FaultValue(value.unit, value.min, value.max, value.default, value.doc) if value else None,
+        lasting=one.lasting,
+        event=one.event,
+        doc=one.doc,
+        line=one.line,
+    )
+
+
 def _build(described: spec.MapSpec) -> HwMap:
     device = described.device
     features = described.features.bits if described.features else ()
@@ -143,4 +160,6 @@ def _build(described: spec.MapSpec) -> HwMap:
         ),
         features_doc=described.features.doc if described.features else "",
         structures=tuple(_structure(one) for one in described.structures),
+        faults=tuple(map(_fault, described.faults)),
+        audits=tuple(AuditRule(one.name, one.doc, one.line) for one in described.audits),
     )

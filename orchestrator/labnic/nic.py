@@ -15,7 +15,8 @@ from labnic.capture import SNAPLEN, Capture
 from labnic.cmdline import FIRST_NIC_SLOT
 from labnic.command import Result
 from labnic.config import NicConfig
-from labnic.errors import CommandTimeoutError
+from labnic.errors import CommandTimeoutError, UsageError
+from labnic.fault import Fault, FaultDevice, FaultState
 from labnic.frame import Frame
 from labnic.guest import Guest
 from labnic.qmp import Qmp
@@ -72,6 +73,7 @@ class Nic:
         # More than one sender makes each barrier's answer its own.
         self._askers = itertools.cycle(hosts[1:] or hosts)
         self._qmp = qmp
+        self._tester = FaultDevice(qmp, config.name, config.queues) if config.model == "labnic" else None
 
     def configure(self, timeout: float = 10.0) -> None:
         """Find the interface, give it its address, bring it up, and make the wire's end known to it as a neighbour.
@@ -174,6 +176,34 @@ class Nic:
             predicate=lambda result: (result.stdout.strip() == "1") == up,
             what=f"carrier {'on' if up else 'off'} on {self.name}",
         )
+
+    # Faults
+
+    @property
+    def has_faults(self) -> bool:
+        """Whether the device is one that faults can be set on."""
+        return self._tester is not None
+
+    def fault(self, kind: str, **arguments: int | bool | str | None) -> Fault:
+        """Set a fault: ``with nic.fault("tx-withhold", queue=0, count=0): ...``; see docs/faults.md for the kinds.
+
+        All take ``after``, ``count``, ``chance`` and ``seed``, most ``queue``, some ``misc``, ``value`` or
+        ``register`` (`labnic.fault.fault_arguments`).  Raises `UsageError` for what the kind does not take.
+        """
+        return self._faults().set(kind, **arguments)
+
+    def faults(self) -> list[FaultState]:
+        """The faults that are set, spent ones too."""
+        return self._faults().faults()
+
+    def clear_faults(self) -> None:
+        """Take every fault back; the device goes on by itself."""
+        self._faults().clear()
+
+    def _faults(self) -> FaultDevice:
+        if self._tester is None:
+            raise UsageError(f"NIC {self.config.name} is a {self.config.model}: only a labnic has faults")
+        return self._tester
 
     # Traffic
 

@@ -7,6 +7,7 @@ VM is lost, the tests that need it are skipped with the reason and the session e
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shlex
@@ -270,9 +271,21 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     """What the kernel says while the test cleans up is the test's as well."""
+    _clear_faults(item.config.stash[_SESSION])
     result = yield
     _check_logs(item)
     return result
+
+
+def _clear_faults(state: Session) -> None:
+    """Faults end with their test, before its fixtures put the NIC back as it was."""
+    if state.lab is None or state.lost is not None or not state.lab.machine.alive():
+        return
+    # Whoever needs the VM that is lost meanwhile is told.
+    with contextlib.suppress(VmLostError):
+        for nic in state.lab.nics:
+            if nic.has_faults:
+                nic.clear_faults()
 
 
 def _check_logs(item: pytest.Item) -> None:

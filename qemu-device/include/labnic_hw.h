@@ -686,4 +686,100 @@ struct labnic_status_block {
 
 #define LABNIC_STATUS_BLOCK_SIZE 128
 
+/* Kinds of faults. */
+enum labnic_fault_kind {
+	/*
+	 * Consumed descriptors are not reported: TX_CONSUMED stays as it is and
+	 * no interrupt comes, but frames are sent. The first report after the
+	 * fault has all of them.
+	 */
+	LABNIC_FAULT_TX_WITHHOLD,
+	/*
+	 * A wrong count is written to TX_CONSUMED; the next report has the
+	 * right one.
+	 */
+	LABNIC_FAULT_TX_CONSUMED,
+	/* An interrupt does not come. */
+	LABNIC_FAULT_IRQ_LOSE,
+	/*
+	 * An interrupt comes later. One of the same vector that comes while it
+	 * waits is merged into it.
+	 */
+	LABNIC_FAULT_IRQ_DELAY,
+	/* An interrupt comes several times. */
+	LABNIC_FAULT_IRQ_REPEAT,
+	/*
+	 * An interrupt comes for no reason. Without queue and misc it is the
+	 * misc vector's.
+	 */
+	LABNIC_FAULT_IRQ_SPURIOUS,
+	/*
+	 * A received frame finds no buffer, whatever the ring has: it is held,
+	 * or dropped by a device without backpressure. A held frame is tried
+	 * again at once where the fault has a count, and when the fault is
+	 * cleared where it has none.
+	 */
+	LABNIC_FAULT_RX_STALL,
+	/* A completion has a wrong length. */
+	LABNIC_FAULT_RX_LENGTH,
+	/* A completion names another buffer. */
+	LABNIC_FAULT_RX_INDEX,
+	/*
+	 * A completion has the phase bit of the lap before, so that it seems
+	 * not to be there.
+	 */
+	LABNIC_FAULT_RX_PHASE,
+	/* A read of guest memory fails. */
+	LABNIC_FAULT_DMA_READ,
+	/* A write of guest memory fails. */
+	LABNIC_FAULT_DMA_WRITE,
+	/*
+	 * The device stands still: registers keep their values, writes are
+	 * ignored, nothing is sent, received, or interrupts. When it is cleared
+	 * the device goes on; but when a write other than of a doorbell was
+	 * ignored, it comes back as after CTRL.RESET.
+	 */
+	LABNIC_FAULT_HANG,
+	/*
+	 * The function is not there: every read of a register, of the MSI-X
+	 * table and of configuration space gives all ones, writes are ignored,
+	 * and there is neither DMA nor an interrupt. When it is cleared the
+	 * function comes back as after a reset of its own.
+	 */
+	LABNIC_FAULT_GONE,
+	/*
+	 * The carrier goes, and comes back: each time for as long as value
+	 * says.
+	 */
+	LABNIC_FAULT_LINK_FLAP,
+	/* A read of a register gives a wrong value. */
+	LABNIC_FAULT_REGISTER,
+	/* How many there are. */
+	LABNIC_N_FAULTS,
+};
+
+/*
+ * Calls X(ID, name, takes, value, min, max, default) for every kind, in the
+ * order of the numbers above. In takes bit 0 is a queue, bit 1 the misc vector,
+ * bit 2 a register; bit 3 says that it has no count. value is 0 where the kind
+ * has none, 1 where it has a default, 2 where it must be given.
+ */
+#define LABNIC_FAULTS(X) \
+	X(TX_WITHHOLD, "tx-withhold", 1, 0, 0, 0, 0) \
+	X(TX_CONSUMED, "tx-consumed", 1, 2, -2147483648, 2147483647, 0) \
+	X(IRQ_LOSE, "irq-lose", 3, 0, 0, 0, 0) \
+	X(IRQ_DELAY, "irq-delay", 3, 2, 1, 60000000, 0) \
+	X(IRQ_REPEAT, "irq-repeat", 3, 1, 1, 1000, 1) \
+	X(IRQ_SPURIOUS, "irq-spurious", 3, 1, 10, 60000000, 1000) \
+	X(RX_STALL, "rx-stall", 1, 0, 0, 0, 0) \
+	X(RX_LENGTH, "rx-length", 1, 2, 0, 65535, 0) \
+	X(RX_INDEX, "rx-index", 1, 1, 1, 65535, 1) \
+	X(RX_PHASE, "rx-phase", 1, 0, 0, 0, 0) \
+	X(DMA_READ, "dma-read", 0, 0, 0, 0, 0) \
+	X(DMA_WRITE, "dma-write", 0, 0, 0, 0, 0) \
+	X(HANG, "hang", 8, 0, 0, 0, 0) \
+	X(GONE, "gone", 8, 0, 0, 0, 0) \
+	X(LINK_FLAP, "link-flap", 0, 2, 1, 60000, 0) \
+	X(REGISTER, "register", 4, 2, 0, 4294967295, 0)
+
 #endif /* LABNIC_HW_H */

@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, settings
 
 from labnic import hwmap, pci
 from labnic.errors import LabnicError, VmLostError
+from labnic.fault import FaultDevice
 from labnic.machine import leashed
 from labnic.pci import Msix, PciAddress, PciBus, PciDevice
 from labnic.qmp import Qmp
@@ -211,6 +212,7 @@ class Bench:
             self.qmp = Qmp(monitor)
             self._closers.callback(self.qmp.close)
             self.qmp.connect()
+            self.faults = FaultDevice(self.qmp, "nic0", hw=HW)
             if self.options.attach:
                 self.attach()
         except LabnicError as error:
@@ -261,6 +263,7 @@ class Bench:
     def refresh(self) -> Nic:
         """Bring the bench to the state that each test begins with."""
         self.qmp.set_link("nic0", True)
+        self.faults.clear()
         nic = self.reset()
         self.cable.waiting()
         return nic

@@ -13,10 +13,11 @@ import pytest
 
 from labnic import gen
 from labnic.errors import ConfigError
-from labnic.hwmap import HwMap, default_path, load
+from labnic.hwmap import FaultKind, HwMap, default_path, load
 
 HW = load(default_path())
 HEADER = gen.generate(HW)[gen.HEADER]
+LISTS = ("LABNIC_COUNTERS", "LABNIC_FAULTS", "LABNIC_AUDITS")
 
 
 def expected(hw: HwMap) -> Iterator[tuple[str, int]]:
@@ -30,6 +31,8 @@ def expected(hw: HwMap) -> Iterator[tuple[str, int]]:
         yield f"LABNIC_REG_COUNTER(LABNIC_COUNTER_{name.upper()})", hw.reg(name).offset
         yield f"LABNIC_REG_COUNTER_HI({number})", hw.reg(name).offset + 4
     yield "LABNIC_N_COUNTERS", len(hw.counters)
+    yield from ((f"LABNIC_FAULT_{fault.symbol}", number) for number, fault in enumerate(hw.faults))
+    yield "LABNIC_N_FAULTS", len(hw.faults)
     for place in hw.registers():
         if place.counter:
             continue
@@ -81,8 +84,16 @@ PROGRAM = """\
 #include "labnic_hw.h"
 #define NAME(name) #name,
 static const char *const names[] = { LABNIC_COUNTERS(NAME) };
-int main(void)
+#define FAULT(id, name, takes, value, min, max, initial) \
+    printf("%d %s %d %d %lld %lld %lld\\n", LABNIC_FAULT_##id, name, takes, value, \
+           (long long)min, (long long)max, (long long)initial);
+int main(int argc, char **argv)
 {
+    (void)argv;
+    if (argc > 1) {
+        LABNIC_FAULTS(FAULT)
+        return 0;
+    }
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         printf("%s\\n", names[i]);
     }
@@ -105,10 +116,22 @@ def test_header_compiles_and_says_what_the_map_says(tmp_path: Path) -> None:
     count = len(HW.counters)
     assert tuple(out[:count]) == HW.counters
     assert dict(zip(wanted, map(int, out[count:]), strict=True)) == wanted
+    out = subprocess.run([str(program), "faults"], check=True, timeout=10, capture_output=True, text=True).stdout
+    assert out.splitlines() == [fault_row(number, fault) for number, fault in enumerate(HW.faults)]
+
+
+def fault_row(number: int, fault: FaultKind) -> str:
+    """A fault as the program prints it."""
+    takes = sum(bit for name, bit in {"queue": 1, "misc": 2, "register": 4}.items() if name in fault.takes)
+    words = [number, fault.name, takes + 8 * fault.lasting]
+    if fault.value:
+        needed = fault.value.default is None
+        return " ".join(map(str, [*words, 1 + needed, fault.value.min, fault.value.max, fault.value.default or 0]))
+    return " ".join(map(str, [*words, 0, 0, 0, 0]))
 
 
 def test_every_define_of_the_header_is_known_to_the_map() -> None:
-    known = {re.split(r"[(]", name)[0] for name, _ in expected(HW)} | {"LABNIC_HW_H", "LABNIC_COUNTERS"}
+    known = {re.split(r"[(]", name)[0] for name, _ in expected(HW)} | {"LABNIC_HW_H", *LISTS}
     assert set(re.findall(r"^#define (\w+)", HEADER, re.MULTILINE)) <= known
 
 
@@ -136,6 +159,15 @@ def test_reference_names_every_register_field_counter_and_word() -> None:
     for structure in HW.structures:
         assert f"### {structure.name}\n" in text
         assert all(word.doc in text for word in structure.words)
+
+
+def test_reference_names_every_fault_with_its_arguments() -> None:
+    text = gen.generate(HW)[gen.REFERENCE]
+    for fault in HW.faults:
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{fault.name}` |"))
+        assert fault.doc in row
+        assert all(f"`{name}`" in row for name in fault.takes)
+        assert (fault.value is None) == ("`value`" not in row)
 
 
 def test_two_things_with_one_c_name_are_refused(tmp_path: Path) -> None:

@@ -95,6 +95,15 @@ structures:
         fields:
           - {name: PHASE, bits: 0, doc: Whose it is.}
           - {name: LEN, bits: "31:16", doc: Length.}
+faults:
+  - {name: bell-lose, doc: A bell is not heard., event: a bell, takes: [queue]}
+  - name: bell-late
+    doc: A bell is heard late.
+    event: a bell
+    value: {unit: us, min: 1, max: 10, default: 5, doc: How late.}
+audits:
+  - {name: bell-early, doc: A bell before its time.}
+  - {name: bell-wrong, doc: A wrong bell.}
 """
 
 
@@ -273,6 +282,14 @@ CASES = {
         "- name: COUNTERS",
         "either registers or counters",
     ),
+    "same fault twice": ("name: bell-late", "name: bell-lose", "bell-lose\n", "fault bell-lose is already on line"),
+    "same rule twice": ("name: bell-wrong", "name: bell-early", "doc: A wrong", "audit rule bell-early is already"),
+    "fault in capitals": ("name: bell-late", "name: BELL", "name: BELL\n", "name"),
+    "fault without an event": (", event: a bell, takes", ", takes", "name: bell-lose", "'event' is missing"),
+    "event that is a sentence": ("event: a bell, takes", "event: a. bell|, takes", "bell-lose", "plain ASCII"),
+    "fault that takes anything": ("takes: [queue]", "takes: [cake]", "takes: [cake]", "takes"),
+    "value upside down": ("min: 1, max: 10", "min: 11, max: 10", "unit: us", "min 11 is more than max 10"),
+    "default out of range": ("default: 5", "default: 0", "unit: us", "default 0 is not in 1 to 10"),
     "not YAML": ("  name: nic", "  name: [nic", "doc: A device.", "not YAML"),
 }
 
@@ -295,6 +312,12 @@ def test_a_gap_names_what_to_write(tmp_path: Path) -> None:
     error = refused(tmp_path, GOOD.replace("0x0c, size: 0x4, doc: For later.", "0xffc, size: 0x4, doc: For later."))
     assert "0xc to 0xf" in error.problem
     assert "{offset: 0xc, size: 0x4, doc: ...}" in error.hint
+
+
+def test_more_faults_than_bits_are_refused(tmp_path: Path) -> None:
+    more = "".join(f"  - {{name: more-{number}, doc: More., event: more}}\n" for number in range(31))
+    error = refused(tmp_path, GOOD.replace("audits:\n", f"{more}audits:\n"))
+    assert "fault more-30 is one more than the 32" in error.problem
 
 
 def test_missing_file(tmp_path: Path) -> None:

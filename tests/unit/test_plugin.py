@@ -37,6 +37,13 @@ class FakeMachine:
 
 class FakeNic:
     name = "eth0"
+    has_faults = True
+
+    def __init__(self) -> None:
+        self.cleared = 0
+
+    def clear_faults(self) -> None:
+        self.cleared += 1
 
 
 class FakeLab:
@@ -56,6 +63,7 @@ class FakeLab:
         self.wires = {"w0": self.wire}
         self.machine = FakeMachine(self)
         self.nic, self.guest, self.qmp = FakeNic(), "guest", "qmp"
+        self.nics = [self.nic]
         self.closed = False
 
     def start(self) -> None:
@@ -114,6 +122,20 @@ def test_the_lab_boots_once_and_only_when_needed(pytester: pytest.Pytester) -> N
     result.assert_outcomes(passed=3)
     assert result.ret == 0
     assert (outcome["exit"], outcome["collected"]) == (0, 3)
+
+
+def test_faults_end_with_their_test_before_its_fixtures(pytester: pytest.Pytester) -> None:
+    body = """
+    import pytest
+    @pytest.fixture
+    def tidy(nic):
+        yield
+        assert nic.cleared == 1
+    def test_a(tidy): pass
+    def test_b(nic): assert nic.cleared == 1
+    """
+    result, _ = run(pytester, body)
+    result.assert_outcomes(passed=2)
 
 
 def test_a_kernel_warning_fails_its_test_alone(pytester: pytest.Pytester) -> None:

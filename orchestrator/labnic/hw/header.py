@@ -15,6 +15,7 @@ from labnic.errors import ConfigError
 from labnic.hw.fields import Field
 from labnic.hw.memory import Structure
 from labnic.hw.model import Block, HwMap, Register
+from labnic.hw.tester import FaultKind
 
 WIDTH = 80
 TAB = 8
@@ -245,6 +246,47 @@ def _structure(out: Writer, structure: Structure) -> None:
             _fields(out, f"{prefix}_{word.name}", word.fields, 32, word.line)
 
 
+def _list(out: Writer, name: str, doc: str, rows: Iterable[str]) -> None:
+    """A macro that calls X for each row."""
+    out.title(doc)
+    calls = [f"X({row})" for row in rows]
+    out.text([f"#define {name}(X) \\", *(f"\t{call} \\" for call in calls[:-1]), f"\t{calls[-1]}"])
+
+
+def _tester(out: Writer, hw: HwMap) -> None:
+    if hw.faults:
+        for fault in hw.faults:
+            out.claim(f"LABNIC_FAULT_{fault.symbol}", fault.line)
+        kinds = [(f"LABNIC_FAULT_{fault.symbol}", fault.doc) for fault in hw.faults]
+        _enum(out, "labnic_fault_kind", "Kinds of faults.", [*kinds, ("LABNIC_N_FAULTS", "How many there are.")])
+        _list(out, "LABNIC_FAULTS", _FAULT_ROWS, map(_fault_row, hw.faults))
+    if hw.audits:
+        for rule in hw.audits:
+            out.claim(f"LABNIC_AUDIT_{rule.symbol}", rule.line)
+        rules = [(f"LABNIC_AUDIT_{rule.symbol}", rule.doc) for rule in hw.audits]
+        _enum(out, "labnic_audit_rule", "Rules of the audit.", [*rules, ("LABNIC_N_AUDITS", "How many there are.")])
+        doc = "Calls X(ID, name) for every rule, in the order of the numbers above."
+        _list(out, "LABNIC_AUDITS", doc, (f'{rule.symbol}, "{rule.name}"' for rule in hw.audits))
+
+
+_FAULT_ROWS = (
+    "Calls X(ID, name, takes, value, min, max, default) for every kind, in the order of the numbers above."
+    " In takes bit 0 is a queue, bit 1 the misc vector, bit 2 a register; bit 3 says that it has no count."
+    " value is 0 where the kind has none, 1 where it has a default, 2 where it must be given."
+)
+
+
+def _fault_row(fault: FaultKind) -> str:
+    takes = sum(bit for bit, name in ((1, "queue"), (2, "misc"), (4, "register")) if name in fault.takes)
+    takes |= 8 if fault.lasting else 0
+    value = fault.value
+    if value is None:
+        numbers = "0, 0, 0, 0"
+    else:
+        numbers = f"{1 if value.default is not None else 2}, {value.min}, {value.max}, {value.default or 0}"
+    return f'{fault.symbol}, "{fault.name}", {takes}, {numbers}'
+
+
 def render(hw: HwMap) -> str:
     """The whole header."""
     out = Writer()
@@ -255,5 +297,6 @@ def render(hw: HwMap) -> str:
         _block(out, block)
     for structure in hw.structures:
         _structure(out, structure)
+    _tester(out, hw)
     out.text(["", "#endif /* LABNIC_HW_H */"])
     return "\n".join(line.rstrip() for line in out.lines) + "\n"

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from labnic.hw.fields import Field, by_name, union
 from labnic.hw.memory import Structure
+from labnic.hw.tester import AuditRule, FaultKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +280,8 @@ class HwMap:
     features: Names  # masks in DEV_FEATURES and DRV_FEATURES
     features_doc: str
     structures: tuple[Structure, ...]
+    faults: tuple[FaultKind, ...]
+    audits: tuple[AuditRule, ...]
 
     @cached_property
     def _places(self) -> Mapping[tuple[str, tuple[int, ...]], RegisterAt]:

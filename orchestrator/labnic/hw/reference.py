@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from labnic.hw.fields import Field
 from labnic.hw.memory import Structure
 from labnic.hw.model import Block, HwMap, Names, Register
+from labnic.hw.tester import FaultKind
 
 _TOP = """\
 <!-- SPDX-License-Identifier: GPL-2.0-or-later -->
@@ -122,6 +123,26 @@ def _names(title: str, doc: str, names: Names, form: str = "d") -> list[str]:
     return [title, "", *([doc, ""] if doc else []), *_table(("Value", "Name", "Meaning"), rows)]
 
 
+def _fault_arguments(fault: FaultKind) -> str:
+    words = [f"`{name}`" for name in fault.takes]
+    if fault.value:
+        value = fault.value
+        default = "" if value.default is None else f", default {value.default}"
+        words.append(f"`value` ({value.unit}, {value.min} to {value.max}{default}): {value.doc}")
+    return ", ".join(words)
+
+
+def _faults(hw: HwMap) -> list[str]:
+    rows = [(f"`{one.name}`", f"{one.event}", _fault_arguments(one), one.doc) for one in hw.faults]
+    table = _table(("Kind", "Event", "Arguments", "Meaning"), rows)
+    return ["## Faults", "", "[faults.md](faults.md) tells how to set them.", "", *table]
+
+
+def _audits(hw: HwMap) -> list[str]:
+    rows = [(f"`{rule.name}`", rule.doc) for rule in hw.audits]
+    return ["## Rules of the audit", "", *_table(("Rule", "A correct driver never does this"), rows)]
+
+
 def render(hw: HwMap) -> str:
     """The whole page."""
     lines = [_TOP.format(doc=hw.device.doc), *_identity(hw), *_space(hw)]
@@ -135,4 +156,8 @@ def render(hw: HwMap) -> str:
         lines += _names(f"## Values of {enum.name}", enum.doc, enum.values)
     if hw.features:
         lines += _names("## Features", hw.features_doc, hw.features, "#x")
+    if hw.faults:
+        lines += _faults(hw)
+    if hw.audits:
+        lines += _audits(hw)
     return "\n".join(lines).rstrip("\n") + "\n"

@@ -14,6 +14,7 @@ from typing import NoReturn, Protocol
 
 from labnic.hw.spec import (
     BlockSpec,
+    FaultSpec,
     FieldSpec,
     HwMapError,
     MapSpec,
@@ -28,6 +29,9 @@ PAGE = 0x1000
 
 WORD = 4
 COUNTER = 8
+
+FAULTS_MAX = 32
+"""Kinds of faults: the device has a bit for each in one word."""
 
 ACCESS_OF_FIELDS = {
     "ro": {"ro"},
@@ -86,6 +90,8 @@ class _Rules:
         self.unique("block", described.blocks)
         self.unique("structure", described.structures)
         self.unique("register", (register for block in described.blocks for register in block.registers))
+        self.unique("fault", described.faults)
+        self.unique("audit rule", described.audits)
         self.unique("counter", (counter for block in described.blocks for counter in block.counters))
         for enum in described.enums:
             self.unique(f"value of enum {enum.name}", enum.values)
@@ -280,6 +286,27 @@ class _Rules:
                     f"field {structure.name}.{word.name}.{field.name} is in memory: neither access nor reset value",
                 )
 
+    # Faults
+
+    def fault(self, fault: FaultSpec) -> None:
+        value = fault.value
+        if value is None:
+            return
+        if value.min > value.max:
+            self.refuse(value.line, f"the value of fault {fault.name}: min {value.min} is more than max {value.max}")
+        if value.default is not None and not value.min <= value.default <= value.max:
+            self.refuse(
+                value.line,
+                f"the value of fault {fault.name}: default {value.default} is not in {value.min} to {value.max}",
+            )
+
+    def faults(self) -> None:
+        if len(self.map.faults) > FAULTS_MAX:
+            last = self.map.faults[FAULTS_MAX]
+            self.refuse(last.line, f"fault {last.name} is one more than the {FAULTS_MAX} that the device has bits for")
+        for fault in self.map.faults:
+            self.fault(fault)
+
 
 def _register_span(register: RegisterSpec) -> _Span:
     size = register.width // 8 * (register.count or 1)
@@ -298,3 +325,4 @@ def check(path: Path, described: MapSpec) -> None:
     rules.blocks()
     for structure in described.structures:
         rules.structure(structure)
+    rules.faults()

@@ -40,6 +40,11 @@ def _sentence(text: str) -> str:
     return text
 
 
+def _phrase(text: str) -> str:
+    _sentence(f"{text}.")
+    return text
+
+
 def _bits(value: int | str) -> int | str:
     if (isinstance(value, int) and value < 0) or (
         isinstance(value, str) and not re.fullmatch(r"[0-9]{1,2}:[0-9]{1,2}", value)
@@ -52,6 +57,8 @@ Location = tuple[int | str, ...]
 Sentence = Annotated[str, AfterValidator(_sentence)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]*(_[A-Z0-9]+)*$")]
 LowerName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")]
+DashName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
+Phrase = Annotated[str, AfterValidator(_phrase)]
 Whole = Annotated[int, Limits(ge=0)]
 Count = Annotated[int, Limits(ge=1)]
 Access = Literal["ro", "rw", "wo", "w1c", "w1s"]
@@ -178,6 +185,28 @@ class StructSpec(Record):
     words: Annotated[tuple[WordSpec, ...], Limits(min_length=1)]
 
 
+class FaultValueSpec(Record):
+    unit: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]+$")]
+    min: int
+    max: int
+    doc: Sentence
+    default: int | None = None
+
+
+class FaultSpec(Record):
+    name: DashName
+    doc: Sentence
+    event: Phrase
+    takes: tuple[Literal["queue", "misc", "register"], ...] = ()
+    value: FaultValueSpec | None = None
+    lasting: bool = False
+
+
+class AuditSpec(Record):
+    name: DashName
+    doc: Sentence
+
+
 class MapSpec(Record):
     device: DeviceSpec
     bars: Annotated[tuple[BarSpec, ...], Limits(min_length=1)]
@@ -187,6 +216,8 @@ class MapSpec(Record):
     features: FeaturesSpec | None = None
     reserved: tuple[ReservedSpec, ...] = ()
     structures: tuple[StructSpec, ...] = ()
+    faults: tuple[FaultSpec, ...] = ()
+    audits: tuple[AuditSpec, ...] = ()
 
 
 TYPE_NAMES: Mapping[str, str] = {
