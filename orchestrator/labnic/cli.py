@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from labnic.cli_fault import fault
 from labnic.config import Config
 from labnic.errors import InterruptError, LabnicError, UsageError
 from labnic.report import Phases, print_error, worst
@@ -64,6 +65,9 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cli(context: click.Context, file: Path | None, assignments: tuple[str, ...]) -> None:
     """Build the labnic card, its driver and a guest; boot them; prove them with packets."""
     context.obj = Context(file, assignments)
+
+
+cli.add_command(fault)
 
 
 @cli.command()

@@ -142,7 +142,7 @@ class Lab:
             kernel=self.kernel.release,
             accel=self.parts.accel.name,
             artifacts=str(self.directory),
-            nics=[{"name": nic.name, "mac": nic.mac, "model": nic.config.model} for nic in self.nics],
+            nics=[self._describe(nic) for nic in self.nics],
         )
 
     def _boot(self) -> None:
@@ -224,6 +224,12 @@ class Lab:
             self.nics.append(nic)
             if self.driver_wanted:
                 nic.configure()
+
+    def _describe(self, nic: Nic) -> dict[str, str | int]:
+        """What other programs can know of a NIC: ``name`` is the guest's, ``device`` QEMU's."""
+        config = nic.config
+        name = {"name": nic.name, "device": config.name}
+        return {**name, "mac": nic.mac, "model": config.model, "queues": config.queues}
 
     def close(self) -> None:
         """End the VM and take the lab out of the register; safe to call twice."""

@@ -12,7 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 from qemu.qmp.events import EventListener
@@ -52,6 +53,25 @@ class Qmp:
         self._thread = threading.Thread(target=self._serve, name="labnic-qmp", daemon=True)
         self._sock = sock
         self._thread.start()
+
+    @classmethod
+    def at(cls, path: Path, timeout: float = 5.0) -> Self:
+        """A session at a socket of QEMU's that listens, greeting included; raises `VmLostError` when none answers."""
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(timeout)
+            sock.connect(str(path))
+            sock.settimeout(None)
+        except OSError as error:
+            sock.close()
+            raise VmLostError(f"QEMU's monitor {path} cannot be reached: {error}") from None
+        qmp = cls(sock)
+        try:
+            qmp.connect(timeout)
+        except LabnicError:
+            qmp.close()
+            raise
+        return qmp
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)

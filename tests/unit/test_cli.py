@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ import labnic.cli
 import labnic.up
 from labnic.config import Config
 from labnic.errors import BootError, GuestPanicError, LabnicError
+from labnic.qmp import Qmp
 from labnic.rundir import RunDir
 
 PACKAGE = Path(__file__).resolve().parents[2] / "orchestrator"
@@ -227,3 +229,84 @@ def test_ctrl_c_while_the_package_loads_is_quiet() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, saved)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, "labnic: interrupted\n")
+
+
+class FakeQmp:
+    """A device that takes every fault."""
+
+    def __init__(self) -> None:
+        self.faults: list[dict[str, Any]] = []
+
+    def execute(self, command: str, **arguments: Any) -> Any:
+        assert arguments["path"] == "/machine/peripheral/card0"
+        if command == "qom-get":
+            return self.faults
+        if arguments["property"] == "fault":
+            rest = {"id": 4, "after": 0, "count": 1, "chance": 1000, "seed": 0, "seen": 3, "hits": 2}
+            self.faults.append({**rest, **arguments["value"]})
+        else:
+            self.faults.clear()
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def running_lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeQmp]:
+    """A lab of which there is only a monitor."""
+    lab = RunDir("mine")
+    card = {"model": "labnic", "name": "eth7", "device": "card0", "queues": 2}
+    lab.update(nics=[{"model": "e1000e", "name": "eth0", "device": "old", "queues": 1}, card])
+    qmp = FakeQmp()
+    monkeypatch.setattr(Qmp, "at", lambda path: qmp)
+    yield qmp
+    lab.close()
+
+
+def test_a_fault_is_set_listed_and_cleared(running_lab: FakeQmp, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labnic.cli.main(["fault", "set", "irq-lose", "--queue", "1", "--count", "0"]) == 0
+    assert running_lab.faults[0]["kind"] == "irq-lose"
+    assert labnic.cli.main(["fault", "list"]) == 0
+    assert labnic.cli.main(["fault", "list", "--json", "--nic", "eth7"]) == 0
+    assert labnic.cli.main(["fault", "clear", "4"]) == 0
+    assert labnic.cli.main(["fault", "list"]) == 0
+    said, row, listed = capsys.readouterr().out.partition("\n")[2].partition("\n")
+    assert said.split() == ["4", "irq-lose", "queue", "1", "3", "seen,", "2", "hit", "(until", "cleared)"], row
+    assert json.loads(listed.rpartition("]")[0] + "]")[0]["queue"] == 1
+    assert listed.endswith("no fault is set\n")
+
+
+@pytest.mark.parametrize("register", ["TX_CTRL[1]", "0x410c"])
+def test_the_register_of_a_fault_is_a_name_or_an_offset(running_lab: FakeQmp, register: str) -> None:
+    assert labnic.cli.main(["fault", "set", "register", "--register", register, "--value", "0"]) == 0
+    assert running_lab.faults[0]["register"] == 0x410C
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["set", "nothing"], "hint: faults: tx-withhold, "),
+        (["set", "irq-lose", "--queue", "2"], "hint: queue can be 0 to 1"),
+        (["set", "irq-lose", "--nic", "eth0"], "has no labnic eth0"),
+        (["clear", "4"], "no fault 4 is set"),
+    ],
+)
+def test_a_false_fault_is_refused(
+    running_lab: FakeQmp, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    assert labnic.cli.main(["fault", *words]) == 2
+    assert says in capsys.readouterr().err
+    assert running_lab.faults == []
+
+
+def test_fault_without_a_lab_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert labnic.cli.main(["fault", "list"]) == 2
+    assert "no lab is running" in capsys.readouterr().err
+
+
+def test_fault_kinds_needs_no_lab(capsys: pytest.CaptureFixture[str]) -> None:
+    assert labnic.cli.main(["fault", "kinds"]) == 0
+    assert "tx-withhold" in capsys.readouterr().out
+    assert labnic.cli.main(["fault", "kinds", "--json"]) == 0
+    assert {kind["name"] for kind in json.loads(capsys.readouterr().out)} >= {"hang", "gone"}
