@@ -160,11 +160,21 @@ def _nic(spec: MachineSpec, slot: int, nic: NicConfig) -> list[str]:
     else:
         # A printed command line has no wire to inherit.
         backend = f"user,id={nic.wire},restrict=on"
-    options = [nic.model, f"id={nic.name}", f"netdev={nic.wire}", f"mac={nic.mac}", "bus=pcie.0"]
-    options.append(f"addr={FIRST_NIC_SLOT + slot:#x}")
+    place = f"bus=pcie.0,addr={FIRST_NIC_SLOT + slot:#x}"
+    port = []
+    if nic.hotplug:
+        # The chassis makes the slot number unique among the ports.
+        port = ["-device", f"pcie-root-port,id={root_port(nic)},chassis={FIRST_NIC_SLOT + slot},{place}"]
+        place = f"bus={root_port(nic)}"
+    options = [nic.model, f"id={nic.name}", f"netdev={nic.wire}", f"mac={nic.mac}", place]
     if model.queues:
         options.append(f"{model.queues}={nic.queues}")
-    return ["-netdev", backend, "-device", ",".join(options)]
+    return ["-netdev", backend, *port, "-device", ",".join(options)]
+
+
+def root_port(nic: NicConfig) -> str:
+    """Id of the root port that a NIC with ``hotplug`` is plugged into."""
+    return f"port-{nic.name}"
 
 
 def guest_parameters(image: Sequence[str], nics: Sequence[NicConfig], more: Sequence[str]) -> tuple[str, ...]:

@@ -98,6 +98,8 @@ class NicConfig(Section):
     """Name of the cable; its other end is the test's."""
     address: InterfaceAddress = "192.0.2.1/24"
     """IPv4 address that the guest's interface gets (the default is from TEST-NET-1, RFC 5737)."""
+    hotplug: bool = False
+    """Behind a root port, from which it can be unplugged while the guest runs; else on the root bus."""
 
 
 class TimeoutConfig(Section):

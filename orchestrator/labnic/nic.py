@@ -35,7 +35,8 @@ _REFLECT_MODULES = ("sch_ingress", "cls_matchall", "act_mirred")
 # a test wants it: its own traffic would get between the frames that a test counts. All in one shell, and waiting in
 # there, since starting a program is what costs time in an emulated guest.
 _CONFIGURE = """
-for path in /sys/bus/pci/devices/0000:00:{slot:02x}.0/net/* /sys/bus/pci/devices/0000:00:{slot:02x}.0/virtio*/net/*; do
+pci=/sys/bus/pci/devices/0000:00:{slot:02x}.0
+for path in $pci/net/* $pci/virtio*/net/* $pci/*:*:*.*/net/* $pci/*:*:*.*/virtio*/net/*; do
     [ -d "$path" ] && name="${{path##*/}}"
 done
 [ -n "$name" ] || {{ echo "no interface on PCI slot {slot:#x}" >&2; exit 1; }}

@@ -59,6 +59,18 @@ def test_the_command_line_has_what_a_lab_needs(spec: MachineSpec) -> None:
     assert spec.descriptors == (5, 6, 7, 8)
 
 
+def test_a_nic_that_can_be_unplugged_is_behind_a_port_of_its_own(spec: MachineSpec) -> None:
+    argv = command_line(replace(spec, nics=tuple(nic.model_copy(update={"hotplug": True}) for nic in spec.nics)))
+    ports = [word for word in argv if word.startswith("pcie-root-port,")]
+    assert ports == [
+        "pcie-root-port,id=port-eth0,chassis=16,bus=pcie.0,addr=0x10",
+        "pcie-root-port,id=port-eth1,chassis=17,bus=pcie.0,addr=0x11",
+    ]
+    nics = [word for word in argv if "netdev=" in word]
+    assert nics[0] == "labnic,id=eth0,netdev=w0,mac=52:54:00:6c:62:01,bus=port-eth0,queues=8"
+    assert nics[1] == "e1000e,id=eth1,netdev=w1,mac=52:54:00:00:00:09,bus=port-eth1"
+
+
 def test_kvm_gets_the_hosts_cpu(spec: MachineSpec) -> None:
     argv = command_line(replace(spec, accel="kvm"))
     assert (value(argv, "-accel"), value(argv, "-cpu")) == ("kvm", "host")
