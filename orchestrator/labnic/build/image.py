@@ -224,12 +224,13 @@ def _needed(program: Path) -> list[str]:
 
 
 def _modules(guest: GuestTable, kernel: Kernel, cache: Cache, progress: Progress) -> Path:
-    key: dict[str, JsonValue] = {"kernel": kernel.identity, "modules": guest.modules, "layout": LAYOUT}
+    chosen = select_modules(kernel.modules, guest.modules)
+    key: dict[str, JsonValue] = {"kernel": kernel.identity, "modules": chosen, "layout": LAYOUT}
 
     def make(folder: Path) -> None:
         with progress.phase(f"guest modules of {kernel.name}"):
             target = folder / "root" / "lib" / "modules" / kernel.release
-            for module in select_modules(kernel.modules, guest.modules):
+            for module in chosen:
                 (target / module).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(kernel.modules / module, target / module)
             for index in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
