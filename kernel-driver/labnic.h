@@ -237,6 +237,7 @@ int labnic_up(struct labnic *nic);
 void labnic_down(struct labnic *nic);
 void labnic_reset_task(struct work_struct *work);
 void labnic_schedule_reset(struct labnic *nic);
+void labnic_failed(struct labnic *nic);
 
 /* labnic_queue.c */
 int labnic_reconfigure(struct labnic *nic, const struct labnic_config *cfg);
@@ -250,7 +251,7 @@ netdev_tx_t labnic_start_xmit(struct sk_buff *skb, struct net_device *netdev);
 int labnic_tx_alloc(struct labnic_rings *rings, u32 size);
 void labnic_tx_free(struct labnic_rings *rings);
 void labnic_tx_program(struct labnic_rings *rings);
-void labnic_tx_stop(struct labnic_rings *rings);
+bool labnic_tx_stop(struct labnic_rings *rings);
 void labnic_tx_inherit(struct labnic_rings *rings, struct labnic_rings *old);
 void labnic_tx_resume(struct labnic_rings *rings);
 void labnic_tx_clean(struct labnic_rings *rings, int budget);
@@ -262,7 +263,7 @@ bool labnic_tx_pending(struct labnic_rings *rings);
 int labnic_rx_alloc(struct labnic_rings *rings, u32 size);
 void labnic_rx_free(struct labnic_rings *rings);
 void labnic_rx_program(struct labnic_rings *rings);
-void labnic_rx_stop(struct labnic_rings *rings);
+bool labnic_rx_stop(struct labnic_rings *rings);
 int labnic_rx_poll(struct labnic_rings *rings, int budget);
 void labnic_rx_arm(struct labnic_rings *rings);
 void labnic_rx_disarm(struct labnic_rings *rings);

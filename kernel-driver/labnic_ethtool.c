@@ -106,8 +106,12 @@ static int labnic_apply(struct labnic *nic, const struct labnic_config *cfg)
 {
 	int err;
 
-	if (nic->running)
-		return labnic_reconfigure(nic, cfg);
+	if (nic->running) {
+		err = labnic_reconfigure(nic, cfg);
+		if (err && !nic->started)
+			labnic_failed(nic);
+		return err;
+	}
 
 	err = netif_set_real_num_queues(nic->netdev, cfg->queues, cfg->queues);
 	if (err)

@@ -33,7 +33,6 @@ int labnic_up(struct labnic *nic)
 	if (err)
 		goto free_irqs;
 
-	nic->failed_resets = 0;
 	nic->running = true;
 	return 0;
 
@@ -100,6 +99,19 @@ void labnic_schedule_reset(struct labnic *nic)
 	schedule_delayed_work(&nic->reset_work, delay);
 }
 
+/*
+ * The device does not start, or there is no memory for it. No carrier and no
+ * watchdog until a reset succeeds. Under rtnl.
+ */
+void labnic_failed(struct labnic *nic)
+{
+	labnic_halt(nic);
+	netif_carrier_off(nic->netdev);
+	/* One that is gone is reset already, which finds that out. */
+	if (!labnic_gone(nic) && ++nic->failed_resets < LABNIC_RESETS_MAX)
+		labnic_schedule_reset(nic);
+}
+
 /* Under the xmit lock of every queue: no ring is looked at here. */
 static void labnic_tx_timeout(struct net_device *netdev, unsigned int txqueue)
 {
@@ -120,6 +132,8 @@ static void labnic_log_queue(struct labnic *nic, u32 i)
 			     labnic_read(nic, LABNIC_REG_TX_STATUS(i)));
 	rx_error = FIELD_GET(LABNIC_RX_STATUS_ERROR,
 			     labnic_read(nic, LABNIC_REG_RX_STATUS(i)));
+	if (labnic_gone(nic))
+		return;
 	if (tx_error || rx_error)
 		netdev_err(nic->netdev, "queue %u stopped: TX error %u, RX error %u\n",
 			   i, tx_error, rx_error);
@@ -131,7 +145,7 @@ static void labnic_log_queue(struct labnic *nic, u32 i)
 }
 
 /* The device does not answer: it has been taken away, or is as good as. */
-static void labnic_detach(struct labnic *nic)
+static void labnic_lost(struct labnic *nic)
 {
 	if (!netif_device_present(nic->netdev))
 		return;
@@ -154,19 +168,12 @@ static void labnic_reset(struct labnic *nic)
 	WRITE_ONCE(nic->last_reset, jiffies | 1);
 	if (!err) {
 		atomic_inc(&nic->resets);
-		nic->failed_resets = 0;
 		netdev_info(nic->netdev, "reset\n");
 		return;
 	}
 
 	netdev_err(nic->netdev, "reset failed: %d\n", err);
-	if (labnic_gone(nic))
-		return;
-	/* No carrier, no watchdog, until a reset succeeds. */
-	labnic_halt(nic);
-	netif_carrier_off(nic->netdev);
-	if (++nic->failed_resets < LABNIC_RESETS_MAX)
-		labnic_schedule_reset(nic);
+	labnic_failed(nic);
 }
 
 void labnic_reset_task(struct work_struct *work)
@@ -180,7 +187,7 @@ void labnic_reset_task(struct work_struct *work)
 	 */
 	rtnl_lock();
 	if (labnic_gone(nic))
-		labnic_detach(nic);
+		labnic_lost(nic);
 	else if (nic->running)
 		labnic_reset(nic);
 	rtnl_unlock();

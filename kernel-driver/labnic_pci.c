@@ -35,13 +35,20 @@ u32 labnic_read(struct labnic *nic, u32 reg)
 	return value;
 }
 
-/* Stops every queue; all but the counters has its reset value afterwards. */
+/*
+ * Stops every queue; all but the counters has its reset value afterwards. A
+ * device whose registers do not follow hangs.
+ */
 int labnic_hw_reset(struct labnic *nic)
 {
+	u32 ctrl;
+
 	labnic_write(nic, LABNIC_REG_CTRL, LABNIC_CTRL_RESET);
 	/* Read back: the write has ended. */
-	labnic_read(nic, LABNIC_REG_CTRL);
-	return labnic_gone(nic) ? -ENODEV : 0;
+	ctrl = labnic_read(nic, LABNIC_REG_CTRL);
+	if (labnic_gone(nic))
+		return -ENODEV;
+	return ctrl == LABNIC_INIT_CTRL ? 0 : -EIO;
 }
 
 static int labnic_check_device(struct pci_dev *pdev, void __iomem *regs)
@@ -189,8 +196,10 @@ static int labnic_bring_up(struct labnic *nic)
 	int err;
 
 	err = labnic_hw_reset(nic);
-	if (err)
+	if (err) {
+		dev_err(dev, "the device cannot be reset: %d\n", err);
 		return err;
+	}
 	nic->features = labnic_read(nic, LABNIC_REG_DEV_FEATURES) &
 			LABNIC_FEATURE_RSS;
 	err = labnic_setup_vectors(nic);
@@ -253,7 +262,8 @@ static int labnic_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	nic = labnic_create(pdev, regs, queues);
 	if (!nic)
 		goto unmap;
-	pci_set_master(pdev);
+	/* What labnic_slot_reset() goes back to. */
+	pci_save_state(pdev);
 	err = labnic_bring_up(nic);
 	if (err)
 		goto destroy;
@@ -294,39 +304,26 @@ static void labnic_remove(struct pci_dev *pdev)
 	pci_disable_device(pdev);
 }
 
-/* No user and no DMA any more: the machine goes down, or another kernel. */
-static void labnic_shutdown(struct pci_dev *pdev)
+/* The device is left alone until labnic_attach(). */
+static void labnic_detach(struct labnic *nic)
 {
-	struct net_device *netdev = pci_get_drvdata(pdev);
-	struct labnic *nic = netdev_priv(netdev);
-
-	labnic_end_work(nic);
 	rtnl_lock();
-	netif_device_detach(netdev);
+	netif_device_detach(nic->netdev);
 	labnic_down(nic);
 	rtnl_unlock();
 	labnic_stats_sleep(nic);
-	pci_disable_device(pdev);
 }
 
-static int labnic_suspend(struct device *dev)
+static int labnic_attach(struct labnic *nic)
 {
-	struct net_device *netdev = dev_get_drvdata(dev);
-	struct labnic *nic = netdev_priv(netdev);
-
-	rtnl_lock();
-	netif_device_detach(netdev);
-	labnic_down(nic);
-	rtnl_unlock();
-	labnic_stats_sleep(nic);
-	return 0;
-}
-
-static int labnic_resume(struct device *dev)
-{
-	struct net_device *netdev = dev_get_drvdata(dev);
-	struct labnic *nic = netdev_priv(netdev);
+	struct net_device *netdev = nic->netdev;
 	int err = 0;
+
+	/* One that was gone may be back. */
+	clear_bit(LABNIC_GONE, &nic->flags);
+	labnic_read(nic, LABNIC_REG_ID);
+	if (labnic_gone(nic))
+		return -ENODEV;
 
 	labnic_stats_wake(nic);
 	rtnl_lock();
@@ -337,6 +334,71 @@ static int labnic_resume(struct device *dev)
 	rtnl_unlock();
 	return err;
 }
+
+/* No user and no DMA any more: the machine goes down, or another kernel. */
+static void labnic_shutdown(struct pci_dev *pdev)
+{
+	struct labnic *nic = netdev_priv(pci_get_drvdata(pdev));
+
+	labnic_end_work(nic);
+	labnic_detach(nic);
+	pci_disable_device(pdev);
+}
+
+static int labnic_suspend(struct device *dev)
+{
+	labnic_detach(netdev_priv(dev_get_drvdata(dev)));
+	return 0;
+}
+
+static int labnic_resume(struct device *dev)
+{
+	return labnic_attach(netdev_priv(dev_get_drvdata(dev)));
+}
+
+/* Somebody else resets the function, and restores its configuration space. */
+static void labnic_reset_prepare(struct pci_dev *pdev)
+{
+	labnic_detach(netdev_priv(pci_get_drvdata(pdev)));
+}
+
+static void labnic_reset_done(struct pci_dev *pdev)
+{
+	int err = labnic_attach(netdev_priv(pci_get_drvdata(pdev)));
+
+	if (err)
+		dev_err(&pdev->dev, "does not work after a reset: %d\n", err);
+}
+
+/* An error on the way to the device: what is read may be all ones already. */
+static pci_ers_result_t labnic_error_detected(struct pci_dev *pdev,
+					      pci_channel_state_t state)
+{
+	labnic_detach(netdev_priv(pci_get_drvdata(pdev)));
+	if (state == pci_channel_io_perm_failure)
+		return PCI_ERS_RESULT_DISCONNECT;
+	return PCI_ERS_RESULT_NEED_RESET;
+}
+
+static pci_ers_result_t labnic_slot_reset(struct pci_dev *pdev)
+{
+	struct labnic *nic = netdev_priv(pci_get_drvdata(pdev));
+
+	pci_restore_state(pdev);
+	/* Restoring has used it up. */
+	pci_save_state(pdev);
+	if (readl(nic->regs + LABNIC_REG_ID) != LABNIC_INIT_ID)
+		return PCI_ERS_RESULT_DISCONNECT;
+	return PCI_ERS_RESULT_RECOVERED;
+}
+
+static const struct pci_error_handlers labnic_err_handler = {
+	.error_detected	= labnic_error_detected,
+	.slot_reset	= labnic_slot_reset,
+	.resume		= labnic_reset_done,
+	.reset_prepare	= labnic_reset_prepare,
+	.reset_done	= labnic_reset_done,
+};
 
 static DEFINE_SIMPLE_DEV_PM_OPS(labnic_pm_ops, labnic_suspend, labnic_resume);
 
@@ -352,6 +414,7 @@ static struct pci_driver labnic_driver = {
 	.probe		= labnic_probe,
 	.remove		= labnic_remove,
 	.shutdown	= labnic_shutdown,
+	.err_handler	= &labnic_err_handler,
 	.driver.pm	= pm_sleep_ptr(&labnic_pm_ops),
 };
 

@@ -166,12 +166,16 @@ static int labnic_enable_queue(struct labnic *nic, u32 i)
 
 static void labnic_disable_queues(struct labnic *nic)
 {
+	bool off = true;
 	u32 i;
 
 	for (i = 0; i < nic->cfg.queues; i++) {
-		labnic_tx_stop(nic->queues[i].rings);
-		labnic_rx_stop(nic->queues[i].rings);
+		off &= labnic_tx_stop(nic->queues[i].rings);
+		off &= labnic_rx_stop(nic->queues[i].rings);
 	}
+	/* The rings are about to be freed: one that hangs may not keep them. */
+	if (!off)
+		pci_clear_master(nic->pdev);
 }
 
 static void labnic_enable_irqs(struct labnic *nic)
@@ -210,6 +214,7 @@ int labnic_start(struct labnic *nic)
 	err = labnic_hw_reset(nic);
 	if (err)
 		return err;
+	pci_set_master(nic->pdev);
 	labnic_program(nic);
 
 	for (i = 0; i < nic->cfg.queues; i++) {
@@ -222,6 +227,7 @@ int labnic_start(struct labnic *nic)
 
 	labnic_enable_irqs(nic);
 	nic->started = true;
+	nic->failed_resets = 0;
 	labnic_write(nic, LABNIC_REG_MISC_ENABLE,
 		     LABNIC_MISC_ENABLE_LINK | LABNIC_MISC_ENABLE_QUEUE_ERROR);
 	labnic_write(nic, LABNIC_REG_CTRL, LABNIC_CTRL_ENABLE);

@@ -446,13 +446,14 @@ void labnic_rx_program(struct labnic_rings *rings)
 	labnic_write(nic, LABNIC_REG_RX_SIZE(queue->index), rx->size);
 }
 
-/* End all DMA of the queue. */
-void labnic_rx_stop(struct labnic_rings *rings)
+/* End all DMA of the queue. Returns whether the device says that it has. */
+bool labnic_rx_stop(struct labnic_rings *rings)
 {
 	struct labnic_queue *queue = rings->queue;
 	struct labnic *nic = queue->nic;
 
 	labnic_write(nic, LABNIC_REG_RX_CTRL(queue->index), 0);
 	/* Read back: the write has ended, and with it the DMA. */
-	labnic_read(nic, LABNIC_REG_RX_CTRL(queue->index));
+	return !(labnic_read(nic, LABNIC_REG_RX_CTRL(queue->index)) &
+		 LABNIC_RX_CTRL_ENABLE);
 }

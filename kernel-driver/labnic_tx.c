@@ -424,33 +424,52 @@ void labnic_tx_program(struct labnic_rings *rings)
 	labnic_write(nic, LABNIC_REG_TX_SIZE(queue->index), tx->size);
 }
 
+/* Did the frame at the head of the queue stop it? It would do so again. */
+static bool labnic_tx_blames_frame(u32 error)
+{
+	switch (error) {
+	case LABNIC_ERR_DMA_READ:
+	case LABNIC_ERR_DESC_RESERVED:
+	case LABNIC_ERR_DESC_LEN:
+	case LABNIC_ERR_FRAME_SHORT:
+	case LABNIC_ERR_FRAME_LONG:
+	case LABNIC_ERR_FRAGS:
+	case LABNIC_ERR_INCOMPLETE:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /*
  * End all DMA of the queue, free what was sent, and note what was not. The
- * device does not send any more, NAPI and the xmit path are stopped.
+ * device does not send any more, NAPI and the xmit path are stopped. Returns
+ * whether the device says that it has ended.
  */
-void labnic_tx_stop(struct labnic_rings *rings)
+bool labnic_tx_stop(struct labnic_rings *rings)
 {
 	struct labnic_queue *queue = rings->queue;
 	struct labnic_tx_ring *tx = &rings->tx;
 	struct labnic *nic = queue->nic;
-	u32 error, bytes;
+	u32 error, bytes, ctrl;
 
 	/* The register is right even where completions are late or lost. */
 	tx->final = labnic_read(nic, LABNIC_REG_TX_HEAD(queue->index));
-	error = labnic_read(nic, LABNIC_REG_TX_STATUS(queue->index));
+	error = FIELD_GET(LABNIC_TX_STATUS_ERROR,
+			  labnic_read(nic, LABNIC_REG_TX_STATUS(queue->index)));
 
 	labnic_write(nic, LABNIC_REG_TX_CTRL(queue->index), 0);
 	/* Read back: the write has ended, and with it the DMA. */
-	labnic_read(nic, LABNIC_REG_TX_CTRL(queue->index));
+	ctrl = labnic_read(nic, LABNIC_REG_TX_CTRL(queue->index));
 
 	if (labnic_gone(nic) || tx->final - tx->clean > tx->next - tx->clean)
 		tx->final = tx->clean;
-	tx->failed = !labnic_gone(nic) &&
-		     FIELD_GET(LABNIC_TX_STATUS_ERROR, error);
+	tx->failed = !labnic_gone(nic) && labnic_tx_blames_frame(error);
 
 	/* Nothing polls, and a budget of zero says so; nothing is woken. */
 	labnic_tx_complete(rings, tx->final, &bytes, 0);
 	netdev_tx_reset_queue(labnic_txq(queue));
+	return !(ctrl & LABNIC_TX_CTRL_ENABLE);
 }
 
 /*

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Statistics read by several programs at once never go backwards, whatever happens to the NIC meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from labnic.guest import Guest
+from labnic.nic import Nic
+
+from .helpers import Flood, pci_address, works
+
+READERS = r"""
+rm -f /tmp/labnic-stop /tmp/labnic-dev /tmp/labnic-sysfs
+(while [ ! -e /tmp/labnic-stop ]; do
+    while read -r line; do case $line in {name}:*) echo "$line";; esac; done </proc/net/dev
+done >/tmp/labnic-dev) &
+(cd {statistics}; while [ ! -e /tmp/labnic-stop ]; do
+    row=
+    for file in rx_packets rx_bytes rx_missed_errors tx_packets tx_bytes tx_errors rx_errors multicast; do
+        read -r value <$file; row="$row $value"
+    done
+    echo "$row"
+done >/tmp/labnic-sysfs) &
+(while [ ! -e /tmp/labnic-stop ]; do ethtool -S {name} >/dev/null; done) &
+ping -i 0.002 -w 5 {peer_ip} >/dev/null 2>&1 &
+pinger=$!
+for round in 1 2 3; do
+{change}
+done
+kill $pinger
+touch /tmp/labnic-stop
+wait
+"""
+
+CHANGES = {
+    "down and up": "ip link set dev {name} down && ip link set dev {name} up || exit 1",
+    "channels": "for n in 1 8 3 2; do ethtool -L {name} combined $n || exit 1; done",
+    "rings": "for n in 64 1024 512; do ethtool -G {name} rx $n tx $n || exit 1; done",
+    "reset of the function": "echo 1 >/sys/bus/pci/devices/{address}/reset || exit 1",
+}
+
+
+def backwards(rows: list[list[int]]) -> list[tuple[list[int], list[int]]]:
+    """Neighbouring rows of which the second has a value that is less than in the first."""
+    pairs = itertools.pairwise(rows)
+    return [(one, two) for one, two in pairs if any(later < sooner for sooner, later in zip(one, two, strict=True))]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_statistics_never_go_backwards(guest: Guest, nic: Nic, change: str) -> None:
+    """Two programs read /proc/net/dev and sysfs without a pause, a third ethtool -S, under traffic both ways."""
+    script = READERS.format(
+        name=nic.name,
+        statistics=nic.path("statistics"),
+        peer_ip=nic.peer_ip,
+        change=CHANGES[change].format(name=nic.name, address=pci_address(guest, nic)),
+    )
+    with Flood(nic, answer=True, rate=1000.0):
+        guest.sh(script, timeout=60.0)
+    dev = [
+        [int(word) for word in line.partition(":")[2].split()]
+        for line in guest.read_text("/tmp/labnic-dev").splitlines()
+    ]
+    sysfs = [[int(word) for word in line.split()] for line in guest.read_text("/tmp/labnic-sysfs").splitlines()]
+    assert len(dev) > 20
+    assert len(sysfs) > 20
+    assert backwards(dev) == []
+    assert backwards(sysfs) == []
+    assert dev[0] != dev[-1]
+    nic.configure()
+    works(nic)
