@@ -301,6 +301,11 @@ void labnic_get_strings(struct net_device *netdev, u32 sset, u8 *data);
 void labnic_get_ethtool_stats(struct net_device *netdev,
 			      struct ethtool_stats *stats, u64 *data);
 
+/* labnic_tc.c */
+int labnic_setup_tc(struct net_device *netdev, enum tc_setup_type type,
+		    void *data);
+bool labnic_classes_fit(const struct net_device *netdev, u32 queues);
+
 /* labnic_ethtool.c */
 extern const struct ethtool_ops labnic_ethtool_ops;
 

@@ -113,6 +113,13 @@ static inline void netif_napi_set_irq(struct napi_struct *napi, int irq)
 }
 #endif
 
+/* 6.4: "net/sched: pass netlink extack to mqprio and taprio offload" */
+#if LABNIC_SINCE(6, 4)
+#define labnic_mqprio_extack(opt)	((opt)->extack)
+#else
+#define labnic_mqprio_extack(opt)	((struct netlink_ext_ack *)NULL)
+#endif
+
 /* 6.8: "ethtool: Implement ethtool_puts()" */
 #if !LABNIC_SINCE(6, 8)
 static inline void ethtool_puts(u8 **data, const char *str)

@@ -172,6 +172,11 @@ static int labnic_set_channels(struct net_device *netdev,
 	cfg.queues = channels->combined_count;
 	if (cfg.queues == nic->cfg.queues)
 		return 0;
+	if (!labnic_classes_fit(netdev, cfg.queues)) {
+		netdev_err(netdev, "traffic classes use more than %u queues\n",
+			   cfg.queues);
+		return -EBUSY;
+	}
 	return labnic_apply(nic, &cfg);
 }
 

@@ -204,4 +204,5 @@ const struct net_device_ops labnic_netdev_ops = {
 	.ndo_change_mtu		= labnic_change_mtu,
 	.ndo_tx_timeout		= labnic_tx_timeout,
 	.ndo_eth_ioctl		= labnic_eth_ioctl,
+	.ndo_setup_tc		= labnic_setup_tc,
 };
