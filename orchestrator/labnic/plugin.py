@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -43,8 +43,24 @@ _EXIT_CODES = {
 }
 
 
+LENDER = "labnic-lender"
+"""Name of a pytest plugin that lends the session its lab; see `Lender`."""
+
+
+class Lender(Protocol):
+    """Whoever runs pytest in his own process can lend it a lab that is running already, and keeps it afterwards."""
+
+    def lend(self) -> Lab:
+        """The lab, with its NICs' driver loaded; called when the first test asks for it."""
+        ...
+
+
 class SplatFailure(AssertionError):  # noqa: N818 - reads as a test's failure
     """The kernel complained during the test."""
+
+    def __init__(self, splats: Sequence[Splat]) -> None:
+        super().__init__(_splat_text(splats))
+        self.splats = tuple(splats)
 
 
 @dataclass
@@ -90,10 +106,11 @@ class Session:
 
     def parts(self, kernel: str) -> Parts:
         """What a lab is made of; from the cache unless something was edited."""
-        from labnic.build.cache import Cache
+        from labnic.build.cache import PROJECT, Cache
         from labnic.prepare import prepare
 
-        return prepare(self.settings(), kernel, Cache(), self.phases)
+        project = Path(self.config.getoption("labnic_project") or PROJECT)
+        return prepare(self.settings(), kernel, Cache(), self.phases, project)
 
     def notice_loss(self) -> LabnicError | None:
         """The reason why the VM is gone, when that is noticed now for the first time."""
@@ -124,6 +141,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("labnic")
     group.addoption("--labnic-config", help="file of settings (default: labnic.yaml as `labnic` finds it)")
     group.addoption("--labnic-kernel", help="kernel to boot (default: the settings')")
+    group.addoption("--labnic-project", help="folder with the sources of driver and device (default: the checkout)")
     group.addoption("--labnic-artifacts", help="folder for logs and captures (default: a new one)")
     group.addoption("--labnic-seed", type=int, help="seed of `random` (default: a new one, printed)")
 
@@ -154,11 +172,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """The lab of the session: booted once."""
     state = request.config.stash[_SESSION]
+    lender: Lender | None = request.config.pluginmanager.get_plugin(LENDER)
     try:
-        kernel = state.kernel()
-        parts = state.parts(kernel)
-        state.lab = Lab(state.settings(), parts, state.artifacts() / "lab", state.phases)
-        state.lab.start()
+        if lender:
+            state.lab = lender.lend()
+        else:
+            parts = state.parts(state.kernel())
+            state.lab = Lab(state.settings(), parts, state.artifacts() / "lab", state.phases)
+            state.lab.start()
     except LabnicError as error:
         state.lost, state.lab = error, None
         raise
@@ -167,11 +188,12 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     if state.lost is None:
         state.lab.collect()
     last = unexpected(state.lab.splats(), state.allowed)
-    state.lab.close()
+    if lender is None:
+        state.lab.close()
     # From here on its end is no loss.
     state.lab = None
     if last:
-        raise SplatFailure(_splat_text(last))
+        raise SplatFailure(last)
 
 
 @pytest.fixture
@@ -300,7 +322,7 @@ def _check_logs(item: pytest.Item) -> None:
     if lost is not None and not found:
         raise lost
     if found:
-        raise SplatFailure(_splat_text(found))
+        raise SplatFailure(found)
 
 
 def _splat_text(splats: Sequence[Splat]) -> str:

@@ -4,25 +4,28 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from labnic.accel import choose
-from labnic.build import Progress, build_driver, build_image, build_qemu, fetch_kernel
+from labnic.build import PROJECT, Progress, build_driver, build_image, build_qemu, fetch_kernel
 from labnic.build.cache import Cache
 from labnic.build.tool import stop_all
 from labnic.config import Config
 from labnic.lab import Parts
 
 
-def prepare(config: Config, kernel: str, cache: Cache, progress: Progress) -> Parts:
+def prepare(config: Config, kernel: str, cache: Cache, progress: Progress, project: Path = PROJECT) -> Parts:
     """QEMU with the device beside the kernel with its driver and image, then the choice of the accelerator.
+
+    Device and driver are built from the sources in ``project``.
 
     Raises `BuildError`, `PrerequisiteError` or `ConfigError` (no such kernel); an interrupt ends the running builds.
     """
     with ThreadPoolExecutor(1) as pool:
-        qemu_job = pool.submit(build_qemu, config, cache, progress)
+        qemu_job = pool.submit(build_qemu, config, cache, progress, project)
         try:
             base = fetch_kernel(kernel, cache, progress)
-            driver = build_driver(base, cache, progress)
+            driver = build_driver(base, cache, progress, project)
             image = build_image(base, driver, cache, progress)
             qemu = qemu_job.result()
         except BaseException:

@@ -96,18 +96,18 @@ class QemuBuild:
     include_flags: tuple[str, ...]
 
 
-def build_qemu(config: HasQemu, cache: Cache, progress: Progress) -> QemuBuild:
-    """The QEMU that ``config`` chooses, with the device as the checkout has it now.
+def build_qemu(config: HasQemu, cache: Cache, progress: Progress, project: Path = PROJECT) -> QemuBuild:
+    """The QEMU that ``config`` chooses, with the device as ``project`` has it now.
 
     Raises :class:`BuildError` with what the compiler said, :class:`PrerequisiteError` when QEMU is not installed or its
     source cannot be had.
     """
     if config.qemu.source == "overlay":
-        return _overlay(cache, progress)
+        return _overlay(cache, progress, project / "qemu-device")
     binary = config.qemu.binary or qemusource.qemu_table().packaged.binary
     version = qemusource.program_version(binary)
     tree = qemusource.headers(cache, progress)
-    plugin = _plugin(tree, version, cache, progress)
+    plugin = _plugin(tree, version, cache, progress, project / "qemu-device")
     return QemuBuild(binary, plugin / GUARD, version, None, tree, tuple(include_flags(tree)))
 
 
@@ -124,7 +124,7 @@ def include_flags(tree: Path, device: Path = DEVICE) -> list[str]:
     return [*flags, "-isystem", str(tree / "linux-headers"), *shlex.split(packages)]
 
 
-def _plugin(tree: Path, version: str, cache: Cache, progress: Progress, device: Path = DEVICE) -> Path:
+def _plugin(tree: Path, version: str, cache: Cache, progress: Progress, device: Path) -> Path:
     units = [*sorted(device.glob("*.c")), device / "plugin" / "labnic_sizes.c"]
     guard = device / "plugin" / "labnic_guard.c"
     missing = [str(file) for file in (*units, guard, device / "include" / "labnic_hw.h") if not file.is_file()]
@@ -196,7 +196,7 @@ def _object(unit: Path, flags: Sequence[str], common: Mapping[str, JsonValue], c
 # The overlay
 
 
-def _overlay(cache: Cache, progress: Progress, device: Path = DEVICE) -> QemuBuild:
+def _overlay(cache: Cache, progress: Progress, device: Path) -> QemuBuild:
     wanted = qemusource.qemu_table().overlay
     apt = Apt(cache, wanted.release, progress)
     pin = qemusource.release_source(apt, wanted.package)
