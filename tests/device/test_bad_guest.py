@@ -8,11 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from labnic import pci
+from labnic.pci import PciAddress, PciDevice
 from labnic.registers import COUNT_MASK
 from labnic.rings import Piece, QueuePair, RxQueue, TxQueue
 
-from .bench import HW, Bench, settle
+from .bench import HW, SLOT, WITH_PEER, Bench, MakeBench, settle
 from .frames import FRAME_MAX, FRAME_MIN, frame
+from .test_registers import dump
 
 ERR = HW.enum("ERR")
 C = HW.constants
@@ -444,6 +446,35 @@ def test_messages_into_the_own_registers_do_no_harm(
     assert bench.nic.registers.counter("irq_queue") == 1
     assert bench.nic.registers.field("CTRL", "ENABLE") == 1
     check_intact(bench, well)
+
+
+def test_a_message_into_an_own_register_while_a_frame_comes_changes_nothing(
+    bench: Bench, pairs: tuple[QueuePair, QueuePair]
+) -> None:
+    sick, _ = pairs
+    before = bench.nic.registers.read("MAX_FRAME")
+    bench.nic.msix.program(bench.nic.queue_vector(SICK), bench.nic.registers.address("MAX_FRAME"), before + 1)
+    steer(bench, SICK)
+    sick.rx.arm()
+    bench.cable.send(ip())
+    assert sick.rx.receive()[0].data == ip()
+    assert bench.nic.registers.counter("irq_queue") == 1
+    assert bench.nic.registers.read("MAX_FRAME") == before
+
+
+def test_frames_into_the_registers_of_another_device_stop_the_queue(make_bench: MakeBench) -> None:
+    bench = make_bench(WITH_PEER)
+    peer = bench.drive(PciDevice(bench.bus, PciAddress(0, SLOT + 1)))
+    (pair,) = bench.nic.start(0)
+    pair.rx.enable(False)
+    pair.rx.configure()
+    pair.rx.post([1024], address=peer.registers.address("ADDR_SLOT", 0))
+    pair.rx.enable()
+    before = dump(peer)
+    bench.cable.send(ip(900).replace(b"\0" * 16, b"\xff" * 16))
+    settle(bench, "dealt with", 1, "rx_frames", "rx_dma_errors")
+    assert dump(peer) == before
+    assert ERR.name_of(pair.rx.error) == "DMA_WRITE"
 
 
 def test_dma_into_the_own_msix_table_does_no_harm(bench: Bench, pairs: tuple[QueuePair, QueuePair]) -> None:

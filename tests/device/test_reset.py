@@ -8,12 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from labnic.pci import MSIX_FLAGS, MSIX_FLAGS_ENABLE, Msix
+from labnic.registers import COUNT_MASK
 from labnic.rings import QueuePair
 from labnic.softnic import Nic
 
 from .bench import HW, Bench, settle
 from .frames import STRANGER, frame, numbered
-from .test_registers import dump, reset_values
+from .test_registers import DANGEROUS, STATE, absent, dump, reset_values, words
 
 
 def busy(bench: Bench) -> QueuePair:
@@ -65,6 +66,17 @@ def test_every_register_is_back_after_a_reset_in_the_middle_of_traffic(
     bench: Bench, reset: Callable[[Bench], Nic]
 ) -> None:
     busy(bench)
+    nic = reset(bench)
+    assert dump(nic) == reset_values()
+
+
+@pytest.mark.parametrize("reset", WAYS)
+def test_every_bit_that_can_be_written_is_back_after_a_reset(bench: Bench, reset: Callable[[Bench], Nic]) -> None:
+    for place in STATE:
+        if place.register.name in DANGEROUS or absent(place):
+            continue
+        for offset, shift in words(place):
+            bench.nic.qtest.writel(bench.nic.registers.base + offset, place.writable >> shift & COUNT_MASK)
     nic = reset(bench)
     assert dump(nic) == reset_values()
 
