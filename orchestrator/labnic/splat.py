@@ -45,7 +45,7 @@ KINDS: Sequence[tuple[str, re.Pattern[str]]] = tuple(
         ("object", r"ODEBUG: |BUG kmalloc|Poison overwritten|Redzone overwritten"),
         ("allocation", r"page allocation failure: order:"),
         ("module taint", r"\w+: disagrees about version of symbol|\w+: Unknown symbol "),
-        ("napi", r"netif_napi_add_weight\(\) called with weight|netdevice: .* NAPI"),
+        ("napi", r"netif_napi_add_weight\(\) called with weight|netdevice: .* NAPI|Budget exhausted after napi"),
     )
 )
 

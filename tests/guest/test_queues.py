@@ -188,6 +188,33 @@ def test_burst_longer_than_the_ring_rings_the_doorbell_when_it_is_full(guest: Gu
     assert growth["queue_0_tx_stops"] >= count // 64
 
 
+@contextmanager
+def returned(guest: Guest, function: str) -> Iterator[list[int]]:
+    """What a function of the kernel returned in each call of the block; in the list at the block's end."""
+    tracing = "/sys/kernel/tracing"
+    event = f"{tracing}/events/kprobes/labnic_returned/enable"
+    results: list[int] = []
+    guest.sh(f"echo 'r:labnic_returned {function} value=$retval:s32' >{tracing}/kprobe_events")
+    try:
+        guest.sh(f"echo >{tracing}/trace; echo 1 >{event}")
+        yield results
+        guest.sh(f"echo 0 >{event}")
+        text = guest.sh(f"cat {tracing}/trace; echo >{tracing}/trace")
+        results += [int(value) for value in re.findall(r" value=(-?\d+)$", text, re.MULTILINE)]
+    finally:
+        guest.run(f"echo 0 >{event}; echo >{tracing}/kprobe_events")
+
+
+def test_burst_longer_than_the_ring_is_never_refused(guest: Guest, nic: Nic) -> None:
+    """Whoever sends stops at the stop bit, and so the queue must be stopped before a frame might not fit."""
+    nic.ethtool("-G", "tx", "64")
+    with returned(guest, "labnic_start_xmit") as results:
+        pktgen(guest, nic, ["count 1000", "burst 200"])
+    nic.wire.collect(1000, is_generated, timeout=10.0)
+    assert len(results) >= 1000
+    assert set(results) == {NETDEV_TX_OK}
+
+
 def test_byte_queue_limits_return_to_zero(guest: Guest, nic: Nic) -> None:
     """What was charged for each frame is given back when it is completed, on every queue."""
     limits = f"cd {nic.path('queues')} && for q in tx-*; do cat $q/byte_queue_limits/{{}}; done"
