@@ -5,7 +5,8 @@ LABNIC := ./labnic
 quote = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := help
-.PHONY: help boot test test-unit test-device test-guest check gen gen-check build doctor clean clean-cache test-overlay
+.PHONY: help boot test test-unit test-device test-guest mutants check gen gen-check build doctor clean clean-cache
+.PHONY: test-overlay
 
 help: ## What there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -27,6 +28,9 @@ test-guest: ## The booted guest, with packets
 
 test-overlay: ## The device in a QEMU that is built from source, which takes minutes the first time
 	@$(LABNIC) --set qemu.source=overlay test device
+
+mutants: ## Seeded bugs: put each into a copy of the sources, and see that the tests notice it
+	@$(LABNIC) mutants
 
 check: ## Static checks of everything
 	@$(LABNIC) check

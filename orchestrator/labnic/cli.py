@@ -212,6 +212,30 @@ def test(
 
 
 @cli.command()
+@_kernel
+@click.option("--list", "only_list", is_flag=True, help="Print the mutants, their rules and tests, and run nothing.")
+@click.option("--again", is_flag=True, help="Run those, too, that were killed before by the same tests.")
+@click.option("--jobs", "-j", type=click.IntRange(1), help="VMs at a time (default: CPUs).")
+@_json
+@click.argument("words", metavar="[NAME|PATTERN|RULE]...", nargs=-1)
+@pass_context
+def mutants(
+    context: Context,
+    kernel: str | None,
+    only_list: bool,
+    again: bool,
+    jobs: int | None,
+    as_json: bool,
+    words: tuple[str, ...],
+) -> int:
+    """Put each seeded bug into a copy of the sources, and see that the tests notice it."""
+    import labnic.mutants.command as command
+
+    options = command.Options(words, kernel, only_list, again, jobs, as_json, context.file, context.overrides)
+    return command.run(options, context.config(), context.phases)
+
+
+@cli.command()
 @_json
 def ps(as_json: bool) -> int:
     """List the running labs."""

@@ -136,7 +136,7 @@ def _run(planned: Sequence[Job], options: Options, folder: Path, phases: Phases,
         (folder / job.name).mkdir()
         output = folder / job.name / "output.log" if width > 1 else None
         programs.append(Program(job.name, tuple(_pytest(job, options, folder / job.name)), output))
-    Lanes(width, PROJECT, _environment(options)).run(programs, ended)
+    Lanes(width, PROJECT, child_environment(options.overrides)).run(programs, ended)
 
 
 def _verdict(outcomes: Sequence[Outcome]) -> int:
@@ -178,10 +178,11 @@ def _pytest(job: Job, options: Options, artifacts: Path) -> list[str]:
     return argv + list(options.passed_on)
 
 
-def _environment(options: Options) -> dict[str, str]:
+def child_environment(overrides: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The environment of a process that is to have these settings and this package."""
     environment = dict(os.environ)
     package = str(Path(__file__).resolve().parents[1])
-    environment.update({f"LABNIC_{name.replace('.', '_').upper()}": value for name, value in options.overrides})
+    environment.update({f"LABNIC_{name.replace('.', '_').upper()}": value for name, value in overrides})
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environment.get("PYTHONPATH"))))
     return environment
 

@@ -20,6 +20,9 @@ WITHOUT_LICENCE_LINE = ("COPYING", "LICENSES/*", "*.json", "*.lock", "*.md", ".g
 
 KEYWORD = "SPDX-License-" + "Identifier:"
 DRIVER_LICENCE = "GPL-2.0-only"
+DRIVER_CODE = ("kernel-driver", "tests/mutants/driver")
+"""Folders of the driver's code, and of changes to it."""
+
 LICENCE = "GPL-2.0-or-later"
 
 _MIRROR_LABEL = r"(?:archive|backports|cdn|deb|debian|download|ftp|httpredir|mirror|mirrors|packages|security|snapshot)"
@@ -67,7 +70,7 @@ def licence_problem(path: Path, text: str) -> str | None:
         return None
     lines = text.splitlines()
     number = 1 if lines[0].startswith("#!") and len(lines) > 1 else 0
-    expected = DRIVER_LICENCE if path.parts[0] == "kernel-driver" else LICENCE
+    expected = DRIVER_LICENCE if path.as_posix().startswith(DRIVER_CODE) else LICENCE
     found = re.search(rf"{KEYWORD}\s*(.*?)\s*(?:\*/|-->|\*\))?$", lines[number])
     if found is None:
         return f"{path}:{number + 1}: no '{KEYWORD} {expected}' in this line"
