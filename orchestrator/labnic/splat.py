@@ -25,6 +25,8 @@ KINDS: Sequence[tuple[str, re.Pattern[str]]] = tuple(
         ("atomic sleep", r"BUG: (?:scheduling while atomic|sleeping function called from invalid context)"),
         ("workqueue lockup", r"BUG: workqueue (?:lockup|leaked)"),
         ("lockdep", r"WARNING: (?:possible|suspicious|inconsistent|bad|held|lock held|possibly)\b"),
+        ("lockdep", r"WARNING: (?:\S+-safe -> \S+-unsafe|Nested lock|nested lock|chain_key|.+ still has locks held)"),
+        ("lockdep", r"turning off the locking correctness validator"),
         ("lockdep", r"BUG: (?:MAX_LOCK|MAX_STACK|held lock|Invalid wait context)|\[ BUG: Invalid wait context"),
         ("lockdep", r"DEBUG_LOCKS_WARN_ON|INFO: trying to register non-static key"),
         ("dma-api", r"DMA-API: "),
@@ -33,8 +35,9 @@ KINDS: Sequence[tuple[str, re.Pattern[str]]] = tuple(
         ("oops", r"\bOops: |general protection fault|invalid opcode: 0|divide error: 0|double fault: |stack segment: "),
         ("oops", r"Unable to handle kernel |unable to handle page fault"),
         ("ubsan", r"UBSAN: "),
-        ("refcount", r"refcount_t: "),
+        ("refcount", r"refcount_t: |ref_tracker: "),
         ("kmemleak", r"unreferenced object 0x|kmemleak: \d+ new suspected memory leaks"),
+        ("kmemleak", r"kmemleak: (?:Kernel memory leak detector disabled|Memory pool empty|Cannot allocate)"),
         ("rcu stall", r"rcu: INFO: |rcu_\w+ (?:self-)?detected stall|INFO: rcu_\w+ detected"),
         ("hung task", r"INFO: task .+ blocked for more than \d+ seconds"),
         ("irq storm", r"irq \d+: nobody cared"),
@@ -42,7 +45,8 @@ KINDS: Sequence[tuple[str, re.Pattern[str]]] = tuple(
         ("device reference", r"unregister_netdevice: waiting for .+ to become free"),
         ("page pool", r"page_pool_release_retry\(\) stalled pool|page_pool_ref_holder|page_pool: leaking"),
         ("page state", r"BUG: Bad (?:page|rss-counter)|Bad page (?:state|map)|list_(?:add|del) corruption"),
-        ("object", r"ODEBUG: |BUG kmalloc|Poison overwritten|Redzone overwritten"),
+        ("object", r"ODEBUG: |Out of memory\. ODEBUG disabled"),
+        ("object", r"BUG \S+ \((?:Not tainted|Tainted)|Poison overwritten|Redzone overwritten"),
         ("allocation", r"page allocation failure: order:"),
         ("module taint", r"\w+: disagrees about version of symbol|\w+: Unknown symbol "),
         ("napi", r"netif_napi_add_weight\(\) called with weight|netdevice: .* NAPI|Budget exhausted after napi"),
@@ -54,6 +58,8 @@ HARMLESS: Sequence[re.Pattern[str]] = tuple(
     re.compile(pattern)
     for pattern in (
         r"PCI: Fatal: No config space access function found",  # firmware without PCI BIOS; PCI works through ECAM
+        # The checker of DMA tells that it is there, and that it has taken more memory.
+        r"DMA-API: (?:preallocated \d+ debug entries|debugging enabled by|dma_debug_entry pool grown to)",
     )
 )
 
@@ -70,7 +76,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[()][A-Z0-9]|\r")
 
 @dataclass(frozen=True)
 class Splat:
-    """One report in a kernel log; ``line`` counts from 1 in that log."""
+    """One report in a kernel log; ``line`` counts from 1 in that log, 0 is for one that came another way."""
 
     kind: str
     first: str
@@ -78,7 +84,7 @@ class Splat:
     lines: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.kind} at line {self.line}: {self.first}"
+        return f"{self.kind} at line {self.line}: {self.first}" if self.line else f"{self.kind}: {self.first}"
 
 
 @dataclass
