@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from labnic import patience
 from labnic.errors import LabnicError, VmLostError
 
 REQUEST_TIMEOUT = 15.0
@@ -59,7 +60,7 @@ class AgentPort:
     def wait_ready(self, timeout: float) -> None:
         """Wait until the agent runs in the guest; raises what ``explain`` makes of a VM that ends or stays silent."""
         with self._lock:
-            self._synchronise(time.monotonic() + timeout)
+            self._synchronise(patience.deadline(timeout))
 
     def resynchronise(self) -> None:
         """The guest's state has been replaced: what was under way belongs to the past."""
@@ -73,7 +74,7 @@ class AgentPort:
         message: dict[str, Any] = {"execute": command}
         if arguments:
             message["arguments"] = arguments
-        deadline = time.monotonic() + timeout
+        deadline = patience.deadline(timeout)
         with self._lock:
             if not self._synchronised:
                 self._synchronise(deadline)

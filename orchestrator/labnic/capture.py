@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from labnic.agent import AgentError
 from labnic.command import GuestCommandError, backoff
 from labnic.errors import CommandTimeoutError, LabnicError
+from labnic.patience import patient
 
 if TYPE_CHECKING:
     from labnic.guest import Guest, GuestProcess
@@ -111,7 +112,7 @@ class Capture:
             if ended is not None:
                 raise GuestCommandError(ended)
         raise CommandTimeoutError(
-            f"{len(matching)} of {count} frames captured in the guest within {timeout:g} s",
+            f"{len(matching)} of {count} frames captured in the guest within {patient(timeout):g} s",
             log=[frame[:64].hex(" ") for frame in self.frames()[-5:]],
         )
 

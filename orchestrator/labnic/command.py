@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from labnic import patience
 from labnic.errors import LabnicError
 
 FIRST_POLL, LAST_POLL = 0.004, 0.1
@@ -57,8 +58,11 @@ class GuestCommandError(LabnicError):
 
 
 def backoff(timeout: float) -> Iterator[float]:
-    """Yield at once and then with growing pauses until ``timeout`` seconds are over, and a last time then."""
-    deadline = time.monotonic() + timeout
+    """Yield at once and then with growing pauses until ``timeout`` seconds are over, and a last time then.
+
+    Like every limit it grows with the kernel's slowness; see `labnic.patience`.
+    """
+    deadline = patience.deadline(timeout)
     pause = FIRST_POLL
     while True:
         yield pause

@@ -25,6 +25,10 @@ def _memory(text: str) -> str:
     return text
 
 
+def _mebibytes(size: str) -> int:
+    return int(size[:-1]) * {"M": 1, "G": 1024}[size[-1]]
+
+
 def _mac(text: str) -> str:
     if not re.fullmatch(r"(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}", text):
         raise ValueError(f"must be a MAC address such as 52:54:00:12:34:56, not {text!r}")
@@ -83,6 +87,12 @@ class MachineConfig(Section):
     cpus: int = Field(default=2, ge=1, le=64)
     accel: Literal["auto", "tcg", "kvm"] = "auto"
     """``auto``: KVM when a real boot has proved it, else TCG."""
+
+    def with_memory(self, least: str) -> MachineConfig:
+        """The same machine with at least this much memory; empty asks for nothing."""
+        if not least or _mebibytes(least) <= _mebibytes(self.memory):
+            return self
+        return self.model_copy(update={"memory": least})
 
 
 class NicConfig(Section):

@@ -19,6 +19,7 @@ import pexpect
 from pexpect.fdpexpect import fdspawn
 
 from labnic.errors import CommandTimeoutError, UsageError, VmLostError
+from labnic.patience import patient
 from labnic.splat import clean, tail
 
 LEAVE = b"\x1d"
@@ -82,6 +83,7 @@ class ConsoleSession:
 
     def expect(self, pattern: str, timeout: float = 10.0) -> str:
         """Wait until the pattern (regular expression) is printed and give what came before it."""
+        timeout = patient(timeout)
         try:
             self.spawn.expect(pattern, timeout=timeout)
         except pexpect.TIMEOUT:

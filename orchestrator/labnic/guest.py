@@ -15,6 +15,7 @@ from labnic.agent import Agent, AgentError
 from labnic.capture import SNAPLEN, Capture
 from labnic.command import GuestCommandError, Result, backoff
 from labnic.errors import CommandTimeoutError, LabnicError
+from labnic.patience import patient
 
 __all__ = ["Capture", "Guest", "GuestCommandError", "GuestProcess", "Result"]
 
@@ -54,7 +55,7 @@ class GuestProcess:
             result = self.poll()
             if result is not None:
                 return result
-        raise CommandTimeoutError(f"`{shlex.join(self.argv)}` did not end within {timeout:g} s in the guest")
+        raise CommandTimeoutError(f"`{shlex.join(self.argv)}` did not end within {patient(timeout):g} s in the guest")
 
     def kill(self, signal: str = "TERM") -> None:
         """Send a signal, named as in ``kill -TERM``; nothing happens when the process has ended."""
@@ -171,7 +172,7 @@ class Guest:
             if predicate(result):
                 return result
         what = what or f"`{shlex.join(_argv(argv))}`"
-        raise CommandTimeoutError(f"waited {timeout:g} s in vain for {what}", log=str(result).splitlines())
+        raise CommandTimeoutError(f"waited {patient(timeout):g} s in vain for {what}", log=str(result).splitlines())
 
     def capture(
         self,

@@ -19,6 +19,7 @@ from labnic.errors import CommandTimeoutError, UsageError
 from labnic.fault import Fault, FaultDevice, FaultState
 from labnic.frame import Frame
 from labnic.guest import Guest
+from labnic.patience import patient
 from labnic.qmp import Qmp
 from labnic.wire import Wire
 
@@ -276,7 +277,7 @@ class Nic:
         from scapy.layers.inet import ICMP, IP
         from scapy.layers.l2 import Ether
 
-        command = ["ping", "-c", "1", "-W", str(max(1, int(timeout))), "-I", self.name, self.peer_ip]
+        command = ["ping", "-c", "1", "-W", str(max(1, int(patient(timeout)))), "-I", self.name, self.peer_ip]
         with self.guest.start(command) as process:
             frame = self.wire.receive(
                 lambda frame: ICMP in frame.packet and frame.packet[ICMP].type == 8, timeout=timeout

@@ -19,6 +19,7 @@ from qemu.qmp import ExecuteError, QMPClient, QMPError
 from qemu.qmp.events import EventListener
 
 from labnic.errors import LabnicError, VmLostError
+from labnic.patience import patient
 
 T = TypeVar("T")
 Event = Mapping[str, Any]
@@ -137,6 +138,7 @@ class Qmp:
 
         An event that came before the call counts, and is taken only once.  Raises `VmLostError` when none comes.
         """
+        timeout = patient(timeout)
         deadline = time.monotonic() + timeout
         with self._arrived:
             while True:

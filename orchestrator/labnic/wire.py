@@ -19,6 +19,7 @@ from pathlib import Path
 
 from labnic.errors import WireError
 from labnic.frame import Frame, FrameLike, compare_report, first_difference, to_bytes
+from labnic.patience import patient
 from labnic.recorder import INBOUND, OUTBOUND, Recorder
 
 __all__ = ["Frame", "FrameLike", "MismatchError", "NoFrameError", "Wire", "first_difference"]
@@ -131,6 +132,7 @@ class Wire:
         Waits up to ``timeout`` seconds where QEMU does not take them at once; raises `WireError` after that, and when
         QEMU's end is gone.
         """
+        timeout = patient(timeout)
         deadline = time.monotonic() + timeout
         for frame in frames:
             data = to_bytes(frame)
@@ -163,6 +165,9 @@ class Wire:
 
         Raises `NoFrameError` when none comes within ``timeout`` seconds, `WireError` when QEMU's end is gone.
         """
+        return self._receive(match, patient(timeout))
+
+    def _receive(self, match: Match | None, timeout: float) -> Frame:
         deadline = time.monotonic() + timeout
         skipped: list[Frame] = []
         with self._arrived:
@@ -183,11 +188,12 @@ class Wire:
 
     def collect(self, count: int, match: Match | None = None, *, timeout: float = 5.0) -> list[Frame]:
         """The next ``count`` matching frames; raises `NoFrameError` unless all come within ``timeout`` seconds."""
+        timeout = patient(timeout)
         deadline = time.monotonic() + timeout
         frames: list[Frame] = []
         while len(frames) < count:
             try:
-                frames.append(self.receive(match, timeout=max(0.0, deadline - time.monotonic())))
+                frames.append(self._receive(match, max(0.0, deadline - time.monotonic())))
             except NoFrameError as error:
                 raise NoFrameError(f"{len(frames)} of {count} frames within {timeout:g} s\n{error}") from None
         return frames
@@ -206,11 +212,12 @@ class Wire:
         one.  With it, the first matching frame must be equal, else `MismatchError` is raised.  When nothing equal
         comes, the nearest frame is compared field by field in the error.
         """
+        timeout = patient(timeout)
         deadline = time.monotonic() + timeout
         others: list[Frame] = []
         while True:
             try:
-                frame = self.receive(match, timeout=max(0.0, deadline - time.monotonic()))
+                frame = self._receive(match, max(0.0, deadline - time.monotonic()))
             except NoFrameError:
                 raise self._not_it(expected, others, ignore, timeout) from None
             if not first_difference(expected, frame, ignore):

@@ -16,6 +16,7 @@ from labnic.command import backoff
 from labnic.errors import CommandTimeoutError, LabnicError
 from labnic.guest import Guest
 from labnic.nic import Nic
+from labnic.patience import patient
 from labnic.wire import Frame
 
 from . import frames
@@ -38,7 +39,7 @@ def eventually(read: Callable[[], object], wanted: object, *, timeout: float = 5
         value = read()
         if value == wanted:
             return
-    raise AssertionError(f"{what or 'value'} is {value!r} and not {wanted!r} after {timeout:g} s")
+    raise AssertionError(f"{what or 'value'} is {value!r} and not {wanted!r} after {patient(timeout):g} s")
 
 
 def device_counters(nic: Nic) -> dict[str, int]:
@@ -245,4 +246,4 @@ def wait_message(guest: Guest, after: int, text: str, *, timeout: float = 5.0) -
         for line in seen:
             if text.lower() in line.lower():
                 return line
-    raise CommandTimeoutError(f"no kernel message with {text!r} within {timeout:g} s", log=seen)
+    raise CommandTimeoutError(f"no kernel message with {text!r} within {patient(timeout):g} s", log=seen)
