@@ -6,7 +6,7 @@ quote = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := help
 .PHONY: help boot test test-unit test-device test-guest mutants check gen gen-check build doctor clean clean-cache
-.PHONY: test-overlay
+.PHONY: test-debug test-overlay
 
 help: ## What there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -25,6 +25,9 @@ test-device: ## The device in QEMU, without a guest
 
 test-guest: ## The booted guest, with packets
 	@$(LABNIC) test guest
+
+test-debug: ## The guest's tests on a kernel that checks itself, which is compiled the first time
+	@$(LABNIC) test guest --kernel debug
 
 test-overlay: ## The device in a QEMU that is built from source, which takes minutes the first time
 	@$(LABNIC) --set qemu.source=overlay test device

@@ -111,6 +111,20 @@ def _group(arguments: Sequence[str]) -> str:
 # Packages of the machine
 
 
+def require(group: str, cache: Path) -> None:
+    """For what only some commands need, and only at times: install the packages of ``group`` that are missing.
+
+    Raises `PrerequisiteError` with the line to paste where that cannot be done.
+    """
+    try:
+        _prepare_host(group, cache, Phases())
+    except StopError as stop:
+        from labnic.errors import PrerequisiteError
+
+        first, *log, last = stop.lines
+        raise PrerequisiteError(first.removeprefix("labnic: error: "), hint=last.strip(), log=log) from None
+
+
 def _prepare_host(group: str, cache: Path, phases: Phases) -> None:
     """Install what the machine lacks of the table; raises :class:`StopError` with the line to paste if it cannot."""
     stamp, fact = cache / f"host-{group}", _host_fact()

@@ -17,8 +17,13 @@ from pathlib import Path
 
 TABLE = Path(__file__).resolve().parents[2] / "images" / "host.toml"
 
-GROUPS = {"python": ("python",), "build": ("python", "build"), "check": ("python", "build", "check")}
-"""Which kinds of packages a command of each kind needs."""
+GROUPS = {
+    "python": ("python",),
+    "build": ("python", "build"),
+    "check": ("python", "build", "check"),
+    "kernel": ("kernel",),
+}
+"""Which kinds of packages a command of each kind needs; the last is asked for within a command of another."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from labnic import patience
 from labnic.agent import AgentPort, AgentServer
 from labnic.build import DRIVER_IN_GUEST, Driver, Kernel, Progress, QemuBuild, guest_cmdline
 from labnic.cmdline import DRIVER_NOT_LOADED, MODELS, MachineSpec, command_line, guest_parameters
@@ -77,6 +78,7 @@ class Lab:
         self.nics: list[Nic] = []
         self._undo = contextlib.ExitStack()
         self._lost: LabnicError | None = None
+        patience.allow(parts.kernel.slower)
 
     # Set by `start`.
     run: RunDir
@@ -184,7 +186,7 @@ class Lab:
             binary=parts.qemu.binary,
             plugin=parts.qemu.plugin,
             data_dir=parts.qemu.data_dir,
-            machine=self.config.machine,
+            machine=self.config.machine.with_memory(parts.kernel.memory),
             accel=parts.accel.name,
             kernel=parts.kernel.vmlinux,
             initrd=parts.image,
@@ -192,7 +194,9 @@ class Lab:
             run=run,
             directory=self.directory,
             trace=self.config.qemu.trace,
-            parameters=guest_parameters(guest_cmdline(), self.config.nics, self.parameters),
+            parameters=guest_parameters(
+                (*guest_cmdline(), *parts.kernel.parameters), self.config.nics, self.parameters
+            ),
             wires={name: wire.qemu_end.fileno() for name, wire in self.wires.items()},
             monitor=monitor,
             agent=agent,
@@ -212,7 +216,7 @@ class Lab:
         except VmLostError as error:
             if self.machine.alive():
                 raise BootError(
-                    f"the guest did not come up within {limit:g} s",
+                    f"the guest did not come up within {patience.patient(limit):g} s",
                     log=self.console_tail(LAST_LINES),
                     hint=f"the whole console is in {self.machine.console_log}",
                 ) from None

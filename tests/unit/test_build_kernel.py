@@ -13,7 +13,8 @@ import pytest
 import zstandard
 
 from labnic.build.cache import Cache
-from labnic.build.kernel import _relocate, extract_vmlinux, fetch_kernel, kernel_table
+from labnic.build.kernel import _relocate, extract_vmlinux, fetch_kernel
+from labnic.build.kerneltable import kernel_table
 from labnic.build.progress import PlainProgress
 from labnic.errors import BuildError, ConfigError, UsageError
 

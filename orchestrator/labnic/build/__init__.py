@@ -4,7 +4,8 @@
 from labnic.build.cache import PROJECT, Cache, JsonValue
 from labnic.build.driver import Driver, build_driver
 from labnic.build.image import DRIVER_IN_GUEST, build_image, guest_cmdline
-from labnic.build.kernel import Kernel, checkpatch, fetch_kernel, kernel_table
+from labnic.build.kernel import checkpatch, fetch_kernel
+from labnic.build.kerneltable import Kernel, kernel_entry, kernel_table
 from labnic.build.progress import PlainProgress, Progress
 from labnic.build.qemu import QemuBuild, build_qemu
 
@@ -24,5 +25,6 @@ __all__ = [
     "checkpatch",
     "fetch_kernel",
     "guest_cmdline",
+    "kernel_entry",
     "kernel_table",
 ]

@@ -27,8 +27,9 @@ JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping
 PROJECT = Path(__file__).resolve().parents[3]
 """The checkout that this package belongs to: the folder with ``qemu-device``, ``kernel-driver`` and ``images``."""
 
-LOCK_LIMIT = 1200.0
-"""Seconds to wait for another process that builds the same entry; the longest build (a whole QEMU) takes half of it."""
+LOCK_LIMIT = 3600.0
+"""Seconds to wait for another process that builds the same entry; the longest build, a kernel on a busy machine, takes
+half of it."""
 
 
 class Cache:

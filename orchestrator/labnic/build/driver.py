@@ -11,7 +11,8 @@ from pathlib import Path
 
 from labnic.build import tool
 from labnic.build.cache import PROJECT, Cache, JsonValue, hash_files
-from labnic.build.kernel import Kernel, missing_compiler
+from labnic.build.kernel import missing_compiler
+from labnic.build.kerneltable import Kernel
 from labnic.build.progress import Progress
 from labnic.errors import BuildError, PrerequisiteError
 

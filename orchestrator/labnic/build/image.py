@@ -18,7 +18,7 @@ from labnic.build import cpio, packages, tool
 from labnic.build.apt import Apt, Pin
 from labnic.build.cache import PROJECT, Cache, JsonValue, hash_files
 from labnic.build.driver import Driver
-from labnic.build.kernel import Kernel
+from labnic.build.kerneltable import Kernel
 from labnic.build.progress import Progress
 from labnic.errors import BuildError, ConfigError
 

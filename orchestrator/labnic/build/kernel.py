@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Stock kernels: an ELF that boots at once, the modules the guest may want, and headers that build a driver."""
+"""Kernels: an ELF that boots at once, the modules the guest may want, and headers that build a driver."""
 
 from __future__ import annotations
 
@@ -7,92 +7,33 @@ import lzma
 import os
 import re
 import shutil
-import subprocess
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 import zstandard
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from labnic.build import packages, tool
+from labnic.build import kernelbuild, packages, tool
 from labnic.build.apt import Apt, Pin
-from labnic.build.cache import PROJECT, Cache, JsonValue
+from labnic.build.cache import Cache, JsonValue
+from labnic.build.kerneltable import LAYOUT, BuiltKernel, Kernel, PackagedKernel, kernel_entry, kernel_table
 from labnic.build.progress import Progress
-from labnic.errors import BuildError, ConfigError, UsageError
-
-KERNELS = PROJECT / "images" / "kernels.yaml"
-LAYOUT = 2
-"""Raised whenever the content of a kernel's cache entry changes for the same packages."""
-
-
-class KernelSource(BaseModel):
-    """One kernel of ``images/kernels.yaml``; the file explains the fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    release: str
-    suite: str = ""
-    image: str
-    headers: str
-    compiler: str
-
-
-class KernelTable(BaseModel):
-    """The whole of ``images/kernels.yaml``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    kernels: Mapping[str, KernelSource]
-    leave_out: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A kernel in the cache.
-
-    ``vmlinux`` is an uncompressed ELF with a PVH note, ``modules`` its ``lib/modules/RELEASE`` (a selection,
-    uncompressed), ``kdir`` the directory for ``make -C``, ``config`` its ``.config``, ``compiler`` the gcc for it.
-    """
-
-    name: str
-    release: str
-    vmlinux: Path
-    modules: Path
-    kdir: Path
-    config: Path
-    compiler: str
-    pins: tuple[Pin, ...]
-
-    @property
-    def identity(self) -> dict[str, JsonValue]:
-        """The part of a cache key that says: built for this kernel."""
-        return {"release": self.release, "packages": sorted(str(pin) for pin in self.pins), "layout": LAYOUT}
-
-
-def kernel_table(path: Path = KERNELS) -> KernelTable:
-    """The table of known kernels. Raises :class:`ConfigError` when the file is wrong."""
-    try:
-        return KernelTable.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ConfigError(f"{path} cannot be used: {error}") from error
-
-
-def kernel_source(name: str) -> KernelSource:
-    """The entry ``name`` of the table. Raises :class:`UsageError` listing the names when there is none."""
-    known = kernel_table().kernels
-    if name not in known:
-        raise UsageError(f"there is no kernel {name!r}", hint=f"known kernels: {', '.join(known)}")
-    return known[name]
+from labnic.errors import BuildError, UsageError
 
 
 def fetch_kernel(name: str, cache: Cache, progress: Progress) -> Kernel:
-    """The kernel ``name`` (such as ``6.1``), downloaded and unpacked unless the cache has it.
+    """The kernel ``name`` (such as ``6.1``), downloaded and unpacked, or built, unless the cache has it.
 
     Raises :class:`UsageError` for an unknown name, :class:`PrerequisiteError` or :class:`BuildError` when the packages
     cannot be had.
     """
-    source = kernel_source(name)
+    source = kernel_entry(name)
+    if isinstance(source, BuiltKernel):
+        return kernelbuild.build_kernel(name, source, cache, progress)
+    return _packaged(name, source, cache, progress)
+
+
+def _packaged(name: str, source: PackagedKernel, cache: Cache, progress: Progress) -> Kernel:
     apt = Apt(cache, source.release, progress)
     known = apt.remembered(f"kernel-{name}", lambda: _resolve(apt, source))
     pins = tuple(Pin(*str(text).split("=", 1)) for text in known) if isinstance(known, Sequence) else ()
@@ -118,7 +59,7 @@ def fetch_kernel(name: str, cache: Cache, progress: Progress) -> Kernel:
     )
 
 
-def _resolve(apt: Apt, source: KernelSource) -> list[JsonValue]:
+def _resolve(apt: Apt, source: PackagedKernel) -> list[JsonValue]:
     """``name=version`` of the image first, then of its headers' packages."""
     image = _real(apt, source.image, source.suite, r"linux-image-\d")
     headers = _real(apt, source.headers, source.suite, r"linux-headers-\d")
@@ -158,7 +99,7 @@ def _unpack(apt: Apt, pins: Sequence[Pin], release: str, leave_out: Sequence[str
     (folder / "boot" / f"config-{release}").rename(folder / "config")
     shutil.rmtree(folder / "boot")
     _uncompress_modules(folder / "lib" / "modules" / release)
-    _index_modules(folder, release, apt.log)
+    kernelbuild.index_modules(folder, release, apt.log)
     _relocate(folder / "usr" / "src", release)
 
 
@@ -220,16 +161,6 @@ def _uncompress_modules(modules: Path) -> None:
         file.unlink()
 
 
-def _index_modules(root: Path, release: str, log: Path) -> None:
-    """``modules.dep`` and its kind; the package leaves them to its installation script."""
-    for stray in ("build", "source"):
-        (root / "lib" / "modules" / release / stray).unlink(missing_ok=True)
-    order = root / "lib" / "modules" / release / "modules.order"
-    if order.exists():
-        order.write_text(re.sub(r"\.ko\.(xz|zst)$", ".ko", order.read_text(), flags=re.M))
-    tool.run(["depmod", "-b", root, release], what=f"indexing the modules of {release}", log=log)
-
-
 def _relocate(src: Path, release: str) -> None:
     """Make the headers work from where they are: the package's Makefile names /usr/src.
 
@@ -257,7 +188,9 @@ def checkpatch(name: str, cache: Cache, progress: Progress) -> Path:
     The package is large (130 MB), so only the script and its tables are kept. The script is run as
     ``checkpatch.pl --no-tree``.
     """
-    source = kernel_source(name)
+    source = kernel_entry(name)
+    if isinstance(source, BuiltKernel):
+        raise UsageError(f"the kernel {name!r} is built here; take the script of a packaged one")
     apt = Apt(cache, source.release, progress)
 
     def ask() -> JsonValue:
@@ -280,31 +213,5 @@ def checkpatch(name: str, cache: Cache, progress: Progress) -> Path:
 
 
 def _extract_checkpatch(apt: Apt, pin: Pin, folder: Path) -> None:
-    download = folder / "download"
-    packages.unpack(apt.download([pin], download)[pin.name], download)
-    archives = list(download.glob("usr/src/linux-source-*.tar.xz"))
-    if len(archives) != 1:
-        raise BuildError(f"the package {pin} has {len(archives)} source archives, not one")
     wanted = [f"*/scripts/{file}" for file in ("checkpatch.pl", "spelling.txt", "const_structs.checkpatch")]
-    try:
-        subprocess.run(
-            [
-                "tar",
-                "-xJf",
-                archives[0],
-                "-C",
-                folder,
-                "--no-same-owner",
-                "--strip-components=2",
-                "--wildcards",
-                *wanted,
-            ],
-            env=tool.clean_environment(),
-            check=True,
-            stderr=subprocess.PIPE,
-            timeout=300,
-        )
-    except subprocess.CalledProcessError as error:
-        lines = bytes(error.stderr).decode(errors="replace").splitlines()
-        raise BuildError(f"the source of {pin} cannot be unpacked", log=lines) from error
-    shutil.rmtree(download)
+    kernelbuild.unpack_source(apt, pin, folder, ["--strip-components=2", "--wildcards", *wanted])
