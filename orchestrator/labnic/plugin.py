@@ -18,9 +18,11 @@ from typing import Any, Protocol
 
 import pytest
 
+from labnic.build import Kernel, fetch_kernel
 from labnic.config import Config, NicConfig
 from labnic.errors import GuestPanicError, LabnicError, VmLostError
 from labnic.guest import Guest
+from labnic.kernelfit import MARKER, KernelFit, leaked
 from labnic.lab import Lab, Parts
 from labnic.nic import Nic
 from labnic.qmp import Qmp
@@ -112,6 +114,12 @@ class Session:
         project = Path(self.config.getoption("labnic_project") or PROJECT)
         return prepare(self.settings(), kernel, Cache(), self.phases, project)
 
+    def fetch(self, kernel: str) -> Kernel:
+        """The kernel alone."""
+        from labnic.build.cache import Cache
+
+        return fetch_kernel(kernel, Cache(), self.phases)
+
     def notice_loss(self) -> LabnicError | None:
         """The reason why the VM is gone, when that is noticed now for the first time."""
         if self.lab is None or self.lost is not None:
@@ -153,6 +161,8 @@ def pytest_configure(config: pytest.Config) -> None:
     state = Session(config, random.SystemRandom().randrange(1 << 32) if seed is None else seed)
     config.stash[_SESSION] = state
     config.pluginmanager.register(_Interrupts(state))
+    config.addinivalue_line("markers", MARKER)
+    config.pluginmanager.register(KernelFit(state.kernel, state.fetch))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -187,7 +197,9 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     state.notice_loss()
     if state.lost is None:
         state.lab.collect()
-    last = unexpected(state.lab.splats(), state.allowed)
+    # The detector tells of leaks in the log, too, but only how many.
+    last = leaked(state.lab) if state.lost is None else []
+    last += unexpected(state.lab.splats(), state.allowed)
     if lender is None:
         state.lab.close()
     # From here on its end is no loss.

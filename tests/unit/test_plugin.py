@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+import labnic.kmemleak
 import labnic.plugin
 from labnic.errors import BootError, LabnicError
+from labnic.kmemleak import Leak
 from labnic.splat import LogScanner, Splat
 
 pytest_plugins = ["pytester"]
@@ -46,6 +48,15 @@ class FakeNic:
         self.cleared += 1
 
 
+class FakeKernel:
+    """A kernel that has what the class says."""
+
+    features = frozenset({"lockdep"})
+
+    def has(self, feature: str) -> bool:
+        return feature in self.features
+
+
 class FakeLab:
     """Has a log that tests write to, and an end that they give it."""
 
@@ -64,6 +75,7 @@ class FakeLab:
         self.machine = FakeMachine(self)
         self.nic, self.guest, self.qmp = FakeNic(), "guest", "qmp"
         self.nics = [self.nic]
+        self.kernel = FakeKernel()
         self.closed = False
 
     def start(self) -> None:
@@ -95,6 +107,7 @@ class FakeLab:
 def _no_real_lab(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labnic.plugin, "Lab", FakeLab)
     monkeypatch.setattr(labnic.plugin.Session, "parts", lambda self, kernel: None)
+    monkeypatch.setattr(labnic.plugin.Session, "fetch", lambda self, kernel: FakeKernel())
     monkeypatch.setattr(FakeLab, "boots", 0)
     # Loading the plugins of every installed package costs more than all the rest.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
@@ -273,3 +286,57 @@ def test_nothing_to_run_is_a_failure(pytester: pytest.Pytester, body: str, code:
 def test_an_interrupt_has_its_own_code(pytester: pytest.Pytester) -> None:
     result, outcome = run(pytester, "def test_a(): raise KeyboardInterrupt")
     assert (result.ret, outcome["exit"]) == (130, 130)
+
+
+# The kernel
+
+
+NEEDS = """
+    import pytest
+
+    @pytest.mark.needs_kernel("failslab", "kasan")
+    def test_failing(lab): pass
+
+    @pytest.mark.needs_kernel("lockdep")
+    def test_locking(lab): pass
+
+    def test_any(lab): pass
+"""
+
+
+def test_what_the_kernel_cannot_do_is_left_out_and_told(pytester: pytest.Pytester) -> None:
+    result, outcome = run(pytester, NEEDS)
+    result.assert_outcomes(passed=2, deselected=1)
+    assert outcome["collected"] == 2
+    result.stdout.fnmatch_lines(["labnic: 1 tests left out: kernel 6.1 has no failslab, kasan"])
+
+
+def test_without_such_tests_no_kernel_is_fetched(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(self: object, kernel: str) -> FakeKernel:
+        raise AssertionError("fetched")
+
+    monkeypatch.setattr(labnic.plugin.Session, "fetch", fetch)
+    run(pytester, "def test_one(lab): pass\ndef test_two(): pass")[0].assert_outcomes(passed=2)
+
+
+def test_a_kernel_that_cannot_be_fetched_is_told_by_the_lab(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object, kernel: str) -> FakeKernel:
+        raise BootError("no such thing")
+
+    monkeypatch.setattr(labnic.plugin.Session, "fetch", fail)
+    monkeypatch.setattr(labnic.plugin.Session, "parts", fail)
+    result, _ = run(pytester, NEEDS)
+    assert result.parseoutcomes()["errors"] == 1
+    result.stdout.fnmatch_lines(["*no such thing*"])
+
+
+def test_memory_that_leaked_fails_the_session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    leak = Leak(("unreferenced object 0xffff888103a4c000 (size 64):", "    labnic_open+0x1/0x2 [labnic]"))
+    monkeypatch.setattr(FakeKernel, "features", frozenset({"kmemleak"}))
+    monkeypatch.setattr(labnic.kmemleak, "scan", lambda guest: [leak])
+    result, outcome = run(pytester, "def test_one(lab): pass")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*kmemleak: 64 bytes, allocated by labnic_open*"])
+    assert outcome["exit"] == 7
