@@ -97,7 +97,7 @@ def doctor(context: Context, as_json: bool) -> int:
 @pass_context
 def build(context: Context, what: str, kernels: tuple[str, ...], refresh: bool, source: str | None) -> int:
     """Build the device in QEMU, the driver, or the guest's image; nothing is built twice."""
-    from labnic.build import build_driver, build_image, build_qemu, fetch_kernel
+    from labnic.build import build_driver, build_image, build_observer, build_qemu, fetch_kernel
     from labnic.build.cache import Cache
 
     if source:
@@ -112,8 +112,10 @@ def build(context: Context, what: str, kernels: tuple[str, ...], refresh: bool, 
         kernel = fetch_kernel(name, cache, phases)
         driver = build_driver(kernel, cache, phases)
         click.echo(f"driver for {kernel.release}: {driver.module}")
+        observer = build_observer(kernel, cache, phases)
+        click.echo(f"observer for {kernel.release}: {observer.module}")
         if what != "driver":
-            click.echo(f"image for {kernel.release}: {build_image(kernel, driver, cache, phases)}")
+            click.echo(f"image for {kernel.release}: {build_image(kernel, driver, cache, phases, [observer])}")
     return 0
 
 

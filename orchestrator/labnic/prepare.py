@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from labnic.accel import choose
-from labnic.build import PROJECT, Progress, build_driver, build_image, build_qemu, fetch_kernel
+from labnic.build import PROJECT, Progress, build_driver, build_image, build_observer, build_qemu, fetch_kernel
 from labnic.build.cache import Cache
 from labnic.build.tool import stop_all
 from labnic.config import Config
@@ -17,7 +17,7 @@ from labnic.lab import Parts
 def prepare(config: Config, kernel: str, cache: Cache, progress: Progress, project: Path = PROJECT) -> Parts:
     """QEMU with the device beside the kernel with its driver and image, then the choice of the accelerator.
 
-    Device and driver are built from the sources in ``project``.
+    Device and driver are built from the sources in ``project``, the observer that judges them never is.
 
     Raises `BuildError`, `PrerequisiteError` or `ConfigError` (no such kernel); an interrupt ends the running builds.
     """
@@ -26,7 +26,7 @@ def prepare(config: Config, kernel: str, cache: Cache, progress: Progress, proje
         try:
             base = fetch_kernel(kernel, cache, progress)
             driver = build_driver(base, cache, progress, project)
-            image = build_image(base, driver, cache, progress)
+            image = build_image(base, driver, cache, progress, [build_observer(base, cache, progress)])
             qemu = qemu_job.result()
         except BaseException:
             # Leaving the pool waits for its thread, which waits for its program.

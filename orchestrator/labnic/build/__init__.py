@@ -2,7 +2,7 @@
 """What a lab is built from: each function is pure in the hash of its inputs, and its result lies in the cache."""
 
 from labnic.build.cache import PROJECT, Cache, JsonValue
-from labnic.build.driver import Driver, build_driver
+from labnic.build.driver import Driver, Module, build_driver, build_module, build_observer
 from labnic.build.image import DRIVER_IN_GUEST, build_image, guest_cmdline
 from labnic.build.kernel import checkpatch, fetch_kernel
 from labnic.build.kerneltable import Kernel, kernel_entry, kernel_table
@@ -16,11 +16,14 @@ __all__ = [
     "Driver",
     "JsonValue",
     "Kernel",
+    "Module",
     "PlainProgress",
     "Progress",
     "QemuBuild",
     "build_driver",
     "build_image",
+    "build_module",
+    "build_observer",
     "build_qemu",
     "checkpatch",
     "fetch_kernel",

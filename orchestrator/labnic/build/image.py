@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The guest's root file system: three archives in one file, so that an edit of the driver rewrites only the last.
 
-Programs of the distribution with the libraries that they link to; modules of the kernel; the driver.
+Programs of the distribution with the libraries that they link to; modules of the kernel; the project's own modules.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ INITTAB = "ttyS0::respawn:-/bin/bash\n::ctrlaltdel:/usr/bin/poweroff\n"
 PROFILE = "export PATH=/sbin:/usr/sbin:/bin:/usr/bin HOME=/root PS1='\\h:\\w\\$ '\ncd\n"
 """Of the login shell."""
 
-LAYOUT = 3
+LAYOUT = 4
 """Raised whenever the same inputs give another archive."""
 
 
@@ -62,8 +62,10 @@ def guest_cmdline() -> tuple[str, ...]:
     return guest_table().cmdline
 
 
-def build_image(kernel: Kernel, driver: Driver | None, cache: Cache, progress: Progress) -> Path:
-    """The initramfs for ``kernel``, with ``driver`` unless it is None.
+def build_image(
+    kernel: Kernel, driver: Driver | None, cache: Cache, progress: Progress, more: Sequence[Driver] = ()
+) -> Path:
+    """The initramfs for ``kernel``, with ``driver`` unless it is None and the modules ``more`` for `modprobe`.
 
     Raises :class:`BuildError` when a program, library or module of ``images/guest.yaml`` is not to be found.
     """
@@ -71,35 +73,44 @@ def build_image(kernel: Kernel, driver: Driver | None, cache: Cache, progress: P
     base = _base(guest, cache, progress)
     modules = _modules(guest, kernel, cache, progress)
     parts = [base / "base.cpio", modules / "modules.cpio"]
-    key: dict[str, JsonValue] = {"base": base.name, "modules": modules.name, "layout": LAYOUT, "driver": None}
-    if driver:
-        key["driver"] = hash_files([driver.module], driver.module.parent)
+    own = [*([driver] if driver else []), *more]
+    key: dict[str, JsonValue] = {
+        "base": base.name,
+        "modules": modules.name,
+        "layout": LAYOUT,
+        "driver": driver is not None,
+        "own": [hash_files([built.module], built.module.parent) for built in own],
+    }
 
     def make(folder: Path) -> None:
         with (folder / "initramfs.cpio").open("wb") as out:
             for part in parts:
                 with part.open("rb") as source:
                     shutil.copyfileobj(source, out, 1 << 20)
-            if driver:
-                cpio.write(out, _driver(driver, modules / "root", kernel.release, folder / "work", cache))
+            if own:
+                members = _own(own, modules / "root", kernel.release, folder / "work", cache)
+                if driver:
+                    members[DRIVER_IN_GUEST.lstrip("/")] = cpio.symlink(f"{kernel.release}/extra/{driver.module.name}")
+                cpio.write(out, members)
 
     return cache.entry("image", key, make, keep=12) / "initramfs.cpio"
 
 
-def _driver(driver: Driver, modules: Path, release: str, work: Path, cache: Cache) -> dict[str, cpio.Node]:
-    """The driver, and indices of modules that know it: files of a later archive replace those of an earlier one."""
+def _own(built: Sequence[Driver], modules: Path, release: str, work: Path, cache: Cache) -> dict[str, cpio.Node]:
+    """Our modules, and indices that know them: files of a later archive replace those of an earlier one."""
     shutil.copytree(modules, work)
     home = Path("lib") / "modules" / release
-    place = work / home / "extra" / "labnic.ko"
-    place.parent.mkdir()
-    # The guest has no use for the debugging information, nine tenths of the file; a debugger takes the built file.
-    log = cache.root / "logs" / "strip.log"
-    tool.run(["strip", "--strip-debug", "-o", place, driver.module], what="stripping the driver", log=log)
+    (work / home / "extra").mkdir()
+    members: dict[str, cpio.Node] = {}
+    for one in built:
+        place = home / "extra" / one.module.name
+        # The guest has no use for the debugging information, nine tenths of the file; a debugger takes the built one.
+        log = cache.root / "logs" / "strip.log"
+        tool.run(["strip", "--strip-debug", "-o", work / place, one.module], what=f"stripping {place.name}", log=log)
+        members[place.as_posix()] = cpio.file((work / place).read_bytes())
     _index(work, release, cache)
-    members = {(home / "extra" / "labnic.ko").as_posix(): cpio.file(place.read_bytes())}
     for index in (work / home).glob("modules.*"):
         members[(home / index.name).as_posix()] = cpio.file(index.read_bytes())
-    members[DRIVER_IN_GUEST.lstrip("/")] = cpio.symlink(f"{release}/extra/labnic.ko")
     shutil.rmtree(work)
     return members
 
