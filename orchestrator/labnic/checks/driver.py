@@ -93,7 +93,7 @@ def _checkpatch(context: Context) -> None:
 
 
 def checks() -> tuple[Check, ...]:
-    """The checks of the modules, two of each for each packaged kernel of ``images/kernels.yaml``, and one of all sources.
+    """Two checks of each module for each packaged kernel of ``images/kernels.yaml``, and one of all sources.
 
     Kernels that are built here have the sources of a packaged one, and take minutes before the first check.
     """
