@@ -25,12 +25,10 @@ done >/tmp/labnic-dev) &
     echo "$row"
 done >/tmp/labnic-sysfs) &
 (while [ ! -e /tmp/labnic-stop ]; do ethtool -S {name} >/dev/null; done) &
-ping -i 0.002 -w 5 {peer_ip} >/dev/null 2>&1 &
-pinger=$!
+(while [ ! -e /tmp/labnic-stop ]; do ping -c 50 -i 0.002 -w 1 {peer_ip} || usleep 10000; done) >/dev/null 2>&1 &
 for round in 1 2 3; do
 {change}
 done
-kill $pinger
 touch /tmp/labnic-stop
 wait
 """

@@ -14,12 +14,12 @@ ROUNDS = 6
 AT_REST = ("dma_reads", "dma_writes", "irq_queue", "irq_misc", "rx_frames", "tx_frames", "tx_doorbells", "rx_doorbells")
 """Counters of the device that stand still while the interface is down."""
 
-# Two looks in each round; a ping that nobody answers keeps sending.
+# Two looks in each round; pings that nobody answers keep sending.
 SCRIPT = """
 tracing=/sys/kernel/tracing
 echo 1 >$tracing/events/napi/napi_poll/enable
-ping -i 0.002 -w 30 {peer_ip} >/dev/null 2>&1 &
-pinger=$!
+rm -f /tmp/labnic-stop
+(while [ ! -e /tmp/labnic-stop ]; do ping -c 50 -i 0.002 -w 1 {peer_ip} || usleep 10000; done) >/dev/null 2>&1 &
 for round in $(seq {rounds}); do
     usleep 100000
     ip link set dev {name} down
@@ -31,7 +31,7 @@ for round in $(seq {rounds}); do
     ip link set dev {name} up
     ip neigh replace {peer_ip} lladdr {peer_mac} nud permanent dev {name}
 done
-kill $pinger
+touch /tmp/labnic-stop
 echo 0 >$tracing/events/napi/napi_poll/enable
 """
 

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel's console over the NIC: sent with interrupts off, through rings that are full, while all else goes on.
+
+netpoll then calls the driver's poll by itself, with interrupts off and a budget of zero, to make room in the ring.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from labnic.guest import Guest
+from labnic.lab import Lab
+from labnic.nic import Nic
+from labnic.wire import Frame
+
+from .helpers import Flood, set_channels, works
+from .probes import probed
+from .test_xmit import REFUSED, RETURNS
+
+PORT = 6666
+COUNT = 400
+"""Messages of a test; each is a datagram."""
+LAST = 999999
+LAST_MESSAGE = f"echo '<4>labnic netconsole {LAST}' >/dev/kmsg"
+HEADERS = 14 + 20 + 8
+"""Bytes of the headers of Ethernet, IPv4 and UDP before the message."""
+POLLS = "p:{} labnic:labnic_poll budget=$arg2:s32"
+BY_NETPOLL = "budget == 0"
+
+# Frames of another sender keep the only TX ring, of the fewest entries, full.
+BUSY = (
+    "(while [ ! -e /tmp/labnic-stop ]; do dd if=/dev/zero bs=1400 count=100 | nc.traditional -u -q 0 -w 1 {ip} 9; done)"
+)
+MESSAGES = """
+rm -f /tmp/labnic-stop
+{busy} >/dev/null 2>&1 &
+n=0
+while [ $n -lt {count} ]; do echo "<4>labnic netconsole $n" >/dev/kmsg; n=$((n + 1)); done
+touch /tmp/labnic-stop
+wait
+"""
+
+
+@pytest.fixture
+def netconsole(lab: Lab, nic: Nic) -> Iterator[None]:
+    """Kernel messages of every level go to the wire's end through the smallest ring; the module is gone at the end."""
+    guest = lab.guest
+    nic.ethtool("-G", "tx", "64", "rx", "64")
+    set_channels(nic, 1)
+    target = f"6665@{nic.ip}/{nic.name},{PORT}@{nic.peer_ip}/{nic.peer_mac}"
+    guest.sh(f"echo on >/proc/sys/kernel/printk_devkmsg; dmesg -n 8; modprobe netconsole netconsole={target}")
+    try:
+        yield
+    finally:
+        guest.sh(
+            "touch /tmp/labnic-stop; rmmod netconsole; dmesg -n 7; echo ratelimit >/proc/sys/kernel/printk_devkmsg"
+        )
+
+
+def is_message(frame: Frame) -> bool:
+    """Whether a frame carries a message of the console."""
+    return frame.data[12:14] == b"\x08\x00" and frame.data[36:38] == PORT.to_bytes(2, "big")
+
+
+def text(frame: Frame) -> str:
+    """The message, without padding."""
+    length = int.from_bytes(frame.data[38:40], "big") - 8
+    return frame.data[HEADERS : HEADERS + length].decode().rstrip("\n")
+
+
+def numbers(messages: list[str]) -> list[int]:
+    """The numbers of the messages that `MESSAGES` wrote."""
+    found = (re.search(r"\blabnic netconsole (\d+)$", message) for message in messages)
+    return [int(match[1]) for match in found if match]
+
+
+def write(guest: Guest, nic: Nic) -> None:
+    """Write COUNT messages, while another sender keeps the ring full."""
+    guest.sh(MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), count=COUNT), timeout=60.0)
+
+
+def is_numbered(frame: Frame) -> bool:
+    """Whether a frame carries one of these messages."""
+    return is_message(frame) and bool(numbers([text(frame)]))
+
+
+def test_each_message_arrives_once_and_in_order(guest: Guest, nic: Nic, netconsole: None) -> None:
+    with Flood(nic, answer=True):
+        write(guest, nic)
+        got = nic.wire.collect(COUNT, is_numbered, timeout=10.0)
+    assert numbers([text(frame) for frame in got]) == list(range(COUNT))
+    works(nic)
+
+
+def test_the_driver_refuses_none(guest: Guest, nic: Nic, netconsole: None) -> None:
+    """Messages from with interrupts off find a stopped queue; netpoll waits for it, as for NETDEV_TX_BUSY it would."""
+    with probed(guest, RETURNS, only=REFUSED) as probe:
+        write(guest, nic)
+    assert probe.lines == ()
+    assert probe.calls >= COUNT
+    works(nic)
+
+
+def test_the_poll_is_called_with_no_budget(guest: Guest, nic: Nic, netconsole: None) -> None:
+    """The kernel warns when such a poll says that it received something; traffic in both directions goes on."""
+    with Flood(nic, answer=True, rate=1000.0), probed(guest, POLLS, only=BY_NETPOLL) as probe:
+        write(guest, nic)
+    assert probe.lines
+    works(nic)
+
+
+def test_burst_of_the_kernel_s_own_messages(guest: Guest, nic: Nic, netconsole: None) -> None:
+    """The list of all tasks, a thousand lines without a pause: begin and end arrive, and what is between."""
+    with Flood(nic, answer=True):
+        guest.sh(f"echo t >/proc/sysrq-trigger; echo m >/proc/sysrq-trigger; {LAST_MESSAGE}")
+        messages: list[str] = []
+        while numbers(messages[-1:]) != [LAST]:
+            messages.append(text(nic.wire.receive(is_message, timeout=10.0)))
+    assert any("Show State" in message for message in messages)
+    assert any("Mem-Info" in message for message in messages)
+    assert sum("task:" in message for message in messages) > 20
+    works(nic)
+
+
+def test_messages_while_the_interface_goes_down_and_up(guest: Guest, nic: Nic, netconsole: None) -> None:
+    with guest.start(MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), count=4 * COUNT)) as writer:
+        guest.sh(f"for n in 1 2 3 4 5; do ip link set {nic.name} down && ip link set {nic.name} up || exit 1; done")
+        nic.configure()
+        writer.wait(60.0)
+    guest.sh(LAST_MESSAGE)
+    nic.wire.receive(lambda frame: is_message(frame) and numbers([text(frame)]) == [LAST])
+    works(nic)
+
+
+def test_messages_while_the_rings_and_channels_change(guest: Guest, nic: Nic, netconsole: None) -> None:
+    one = f"ethtool -L {nic.name} combined 3 && ethtool -G {nic.name} tx 128"
+    change = f"{one} && ethtool -L {nic.name} combined 1 && ethtool -G {nic.name} tx 64"
+    with guest.start(MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), count=4 * COUNT)) as writer:
+        guest.sh(f"for n in 1 2 3; do {change} || exit 1; done")
+        writer.wait(60.0)
+    works(nic)
+
+
+def test_driver_unloaded_under_its_own_console(guest: Guest, lab: Lab, nic: Nic, netconsole: None) -> None:
+    with guest.start(MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), count=4 * COUNT)):
+        lab.rmmod()
+        lab.insmod()
+    works(nic)
