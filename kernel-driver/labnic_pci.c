@@ -248,8 +248,10 @@ static int labnic_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		goto disable;
 
 	err = -ENODEV;
-	if (pci_resource_len(pdev, LABNIC_BAR_REGS) < LABNIC_BAR_REGS_SIZE)
+	if (pci_resource_len(pdev, LABNIC_BAR_REGS) < LABNIC_BAR_REGS_SIZE) {
+		dev_err(&pdev->dev, "the BAR of the registers is too small\n");
 		goto release;
+	}
 	regs = pci_ioremap_bar(pdev, LABNIC_BAR_REGS);
 	if (!regs)
 		goto release;

@@ -81,7 +81,10 @@ static int labnic_set_alloc(struct labnic *nic, struct labnic_rings **set,
 	return 0;
 }
 
-/* Put @rings in the place of what @queue has; NULL takes them away. */
+/*
+ * Put @rings, which are empty, in the place of what @queue has; NULL takes them
+ * away. Of what the stack had counted as in flight nothing is any more.
+ */
 static void labnic_queue_install(struct labnic_queue *queue,
 				 struct labnic_rings *rings)
 {
@@ -90,6 +93,7 @@ static void labnic_queue_install(struct labnic_queue *queue,
 
 	netif_queue_set_napi(netdev, queue->index, NETDEV_QUEUE_TYPE_RX, napi);
 	netif_queue_set_napi(netdev, queue->index, NETDEV_QUEUE_TYPE_TX, napi);
+	netdev_tx_reset_queue(netdev_get_tx_queue(netdev, queue->index));
 	queue->rings = rings;
 }
 
@@ -277,9 +281,9 @@ static void labnic_swap(struct labnic *nic, struct labnic_rings **set,
 		struct labnic_rings *rings = i < cfg->queues ? set[i] : NULL;
 
 		old = nic->queues[i].rings;
+		labnic_queue_install(&nic->queues[i], rings);
 		if (old && rings)
 			labnic_tx_inherit(rings, old);
-		labnic_queue_install(&nic->queues[i], rings);
 		if (old)
 			labnic_rings_free(old);
 	}

@@ -468,7 +468,6 @@ bool labnic_tx_stop(struct labnic_rings *rings)
 
 	/* Nothing polls, and a budget of zero says so; nothing is woken. */
 	labnic_tx_complete(rings, tx->final, &bytes, 0);
-	netdev_tx_reset_queue(labnic_txq(queue));
 	return !(ctrl & LABNIC_TX_CTRL_ENABLE);
 }
 
@@ -476,6 +475,7 @@ bool labnic_tx_stop(struct labnic_rings *rings)
  * Move the frames that @old has not sent to @rings, in their order, so that
  * none is lost and none is sent twice. One that the device refused is dropped:
  * it would be refused again. So are those that the new ring has no room for.
+ * @rings are in their place: the bytes in flight are counted from zero.
  */
 void labnic_tx_inherit(struct labnic_rings *rings, struct labnic_rings *old)
 {

@@ -27,8 +27,8 @@ def unplug(qmp: Qmp, nic: Nic) -> None:
     qmp.wait_event("DEVICE_DELETED", timeout=LIMIT, match=lambda event: event["data"].get("device") == nic.config.name)
 
 
-def plug(qmp: Qmp, nic: Nic) -> None:
-    """Put a NIC like the first into its slot, and wait until its interface is up."""
+def plug(qmp: Qmp, nic: Nic, *, wait: bool = True, **properties: int) -> None:
+    """Put a NIC like the first into its slot, with other properties besides, and wait until its interface is up."""
     config = nic.config
     qmp.execute(
         "device_add",
@@ -38,8 +38,10 @@ def plug(qmp: Qmp, nic: Nic) -> None:
         mac=config.mac,
         queues=config.queues,
         bus=root_port(config),
+        **properties,
     )
-    nic.configure(LIMIT)
+    if wait:
+        nic.configure(LIMIT)
 
 
 @pytest.fixture
