@@ -278,6 +278,10 @@ class Lab:
                 result = self.guest.run(argv, timeout=5.0)
                 (self.directory / file).write_text(result.stdout + result.stderr)
 
+    def reconnect(self, timeout: float = 10.0) -> None:
+        """Take up the command channel again after the guest's agent was started anew (or its port was away)."""
+        self._port.wait_ready(timeout)
+
     # The driver
 
     def rmmod(self) -> None:
