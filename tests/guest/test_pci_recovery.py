@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Others reset the function under the driver: the NIC goes on afterwards as it was."""
+"""Others reset the function under the driver, or report errors of its link: the NIC goes on afterwards as it was."""
 
 from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+import pytest
 
 from labnic.guest import Guest
 from labnic.nic import Nic
 
 from . import frames
-from .helpers import Flood, pci_address, set_channels, works
+from .helpers import Flood, dmesg_since, pci_address, set_channels, wait_message, works
 
 GROUP = "01:00:5e:7f:12:34"
 
@@ -47,5 +52,46 @@ def test_function_reset_keeps_the_settings(guest: Guest, nic: Nic) -> None:
 def test_function_reset_while_down(guest: Guest, nic: Nic) -> None:
     nic.down()
     reset(guest, nic)
+    nic.up()
+    works(nic)
+
+
+ERRORS: Mapping[str, tuple[int, int]] = {
+    "non-fatal": (0x4000, 0),  # a completion did not come
+    "corrected": (0, 0x1),  # the receiver made an error good
+}
+"""Bits of the uncorrectable and of the correctable error status (PCI Express Base Specification, section 7.8.4).
+
+No fatal ones: the kernel resets the bus below the port then, and QEMU's port does not say that its link is up again.
+"""
+
+
+def inject(guest: Guest, nic: Nic, uncorrectable: int, correctable: int) -> None:
+    """Let the port above the NIC report these errors (the kernel's struct aer_error_inj)."""
+    port = guest.sh(f"basename $(dirname $(readlink -f /sys/bus/pci/devices/{pci_address(guest, nic)}))")
+    domain, bus, rest = port.split(":")
+    device, function = rest.split(".")
+    where = (int(bus, 16), int(device, 16), int(function))
+    guest.sh("modprobe aer_inject")
+    guest.write(
+        "/dev/aer_inject", struct.pack("<3Bx7I", *where, uncorrectable, correctable, 0, 0, 0, 0, int(domain, 16))
+    )
+
+
+@pytest.mark.parametrize("severity", ERRORS)
+def test_error_of_the_link_under_traffic(guest: Guest, nic: Nic, severity: str) -> None:
+    before = len(dmesg_since(guest, 0))
+    with Flood(nic, answer=True):
+        inject(guest, nic, *ERRORS[severity])
+        wait_message(guest, before, "error" if severity == "corrected" else "device recovery successful", timeout=10.0)
+        nic.wait_carrier(True)
+    works(nic)
+
+
+def test_error_of_the_link_while_down(guest: Guest, nic: Nic) -> None:
+    before = len(dmesg_since(guest, 0))
+    nic.down()
+    inject(guest, nic, *ERRORS["non-fatal"])
+    wait_message(guest, before, "device recovery successful", timeout=10.0)
     nic.up()
     works(nic)
