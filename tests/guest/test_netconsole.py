@@ -21,7 +21,7 @@ from .probes import probed
 from .test_xmit import REFUSED, RETURNS
 
 PORT = 6666
-COUNT = 400
+COUNT = 250
 """Messages of a test; each is a datagram."""
 LAST = 999999
 LAST_MESSAGE = f"echo '<4>labnic netconsole {LAST}' >/dev/kmsg"
@@ -126,8 +126,8 @@ def test_burst_of_the_kernel_s_own_messages(guest: Guest, nic: Nic, netconsole: 
 
 
 def test_messages_while_the_interface_goes_down_and_up(guest: Guest, nic: Nic, netconsole: None) -> None:
-    with guest.start(MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), count=4 * COUNT)) as writer:
-        guest.sh(f"for n in 1 2 3 4 5; do ip link set {nic.name} down && ip link set {nic.name} up || exit 1; done")
+    with guest.start(MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), count=2 * COUNT)) as writer:
+        guest.sh(f"for n in 1 2 3; do ip link set {nic.name} down && ip link set {nic.name} up || exit 1; done")
         nic.configure()
         writer.wait(60.0)
     guest.sh(LAST_MESSAGE)
@@ -138,14 +138,14 @@ def test_messages_while_the_interface_goes_down_and_up(guest: Guest, nic: Nic, n
 def test_messages_while_the_rings_and_channels_change(guest: Guest, nic: Nic, netconsole: None) -> None:
     one = f"ethtool -L {nic.name} combined 3 && ethtool -G {nic.name} tx 128"
     change = f"{one} && ethtool -L {nic.name} combined 1 && ethtool -G {nic.name} tx 64"
-    with guest.start(MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), count=4 * COUNT)) as writer:
-        guest.sh(f"for n in 1 2 3; do {change} || exit 1; done")
+    with guest.start(MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), count=2 * COUNT)) as writer:
+        guest.sh(f"for n in 1 2; do {change} || exit 1; done")
         writer.wait(60.0)
     works(nic)
 
 
 def test_driver_unloaded_under_its_own_console(guest: Guest, lab: Lab, nic: Nic, netconsole: None) -> None:
-    with guest.start(MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), count=4 * COUNT)):
+    with guest.start(MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), count=2 * COUNT)):
         lab.rmmod()
         lab.insmod()
     works(nic)
