@@ -4,6 +4,7 @@
  *
  *     -device labnic,netdev=ID[,mac=...][,queues=1..16][,speed=MBIT/S]
  *             [,backpressure=off][,vectors=0..17][,regs-size=BYTES]
+ *             [,auditing=on]
  */
 #include "qemu/osdep.h"
 #include "qemu/module.h"
@@ -40,15 +41,19 @@ static bool labnic_dma(LabnicState *s, uint64_t addr, void *buf, size_t len,
 {
     static const MemTxAttrs memory_only = { .memory = true };
     bool read = dir == DMA_DIRECTION_TO_DEVICE;
+    bool struck = labnic_fault(s, read ? LABNIC_FAULT_DMA_READ :
+                               LABNIC_FAULT_DMA_WRITE, LABNIC_FAULT_ANY);
     MemTxResult result = MEMTX_ERROR;
 
-    if (!labnic_fault(s, read ? LABNIC_FAULT_DMA_READ : LABNIC_FAULT_DMA_WRITE,
-                      LABNIC_FAULT_ANY)) {
+    if (!struck) {
         result = pci_dma_rw(PCI_DEVICE(s), addr, buf, len, dir, memory_only);
     }
     if (result != MEMTX_OK) {
         trace_labnic_dma_error(s->name, read ? "read" : "write", addr, len,
                                result);
+        if (s->audit && !struck) {
+            labnic_audit_dma_slow(s, addr, len, read);
+        }
     }
     return result == MEMTX_OK;
 }
@@ -123,7 +128,10 @@ static void labnic_reset_enter(Object *obj, ResetType type)
     LabnicState *s = LABNIC(obj);
 
     trace_labnic_reset(s->name, "function");
+    labnic_audit_function_reset(s);
     labnic_reset_registers(s);
+    pci_word_test_and_clear_mask(PCI_DEVICE(s)->config + s->pm_offset +
+                                 PCI_PM_CTRL, PCI_PM_CTRL_STATE_MASK);
     memset(s->counters, 0, sizeof(s->counters));
 }
 
@@ -210,6 +218,7 @@ static bool labnic_init_pm(PCIDevice *pci_dev, Error **errp)
     if (pos < 0) {
         return false;
     }
+    LABNIC(pci_dev)->pm_offset = pos;
     pci_set_word(pci_dev->config + pos + PCI_PM_PMC, 3);
     pci_set_word(pci_dev->config + pos + PCI_PM_CTRL,
                  PCI_PM_CTRL_NO_SOFT_RESET);
@@ -295,6 +304,7 @@ static void labnic_realize(PCIDevice *pci_dev, Error **errp)
     s->rx_bh = qemu_bh_new_guarded(labnic_rx_bh, s, &dev->mem_reentrancy_guard);
     labnic_init_net(s);
     labnic_fault_init(s);
+    labnic_audit_init(s);
     s->vm_state = qemu_add_vm_change_state_handler(labnic_vm_state, s);
     trace_labnic_realize(s->name, s->num_queues, s->speed);
 }
@@ -306,6 +316,7 @@ static void labnic_exit(PCIDevice *pci_dev)
     trace_labnic_exit(s->name);
     qemu_del_vm_change_state_handler(s->vm_state);
     labnic_fault_exit(s);
+    labnic_audit_exit(s);
     labnic_reset_queues(s);     /* a late callback finds nothing to do */
     labnic_tx_purge(s);
     qemu_bh_delete(s->tx_bh);
@@ -330,11 +341,15 @@ static void labnic_write_config(PCIDevice *pci_dev, uint32_t addr,
                                 uint32_t val, int len)
 {
     LabnicState *s = LABNIC(pci_dev);
+    bool was_running = s->audit && labnic_audit_running(s);
 
     if (s->faults.gone) {
         return;
     }
     pci_default_write_config(pci_dev, addr, val, len);
+    if (s->audit) {
+        labnic_audit_config_slow(s, was_running);
+    }
     if (pci_dev->exp.exp_cap) {
         pcie_cap_flr_write_config(pci_dev, addr, val, len);
     }
@@ -349,6 +364,7 @@ static LABNIC_PROPERTY labnic_properties[] = {
     DEFINE_PROP_INT32("vectors", LabnicState, num_vectors, -1),
     DEFINE_PROP_UINT32("regs-size", LabnicState, regs_size,
                        LABNIC_BAR_REGS_SIZE),
+    DEFINE_PROP_BOOL("auditing", LabnicState, auditing, false),
     LABNIC_PROPERTIES_END
 };
 
@@ -381,6 +397,7 @@ static void labnic_class_init(ObjectClass *klass, LABNIC_CLASS_DATA data)
     dc->vmsd = &labnic_vmstate;
     device_class_set_props(dc, labnic_properties);
     labnic_fault_class_init(klass);
+    labnic_audit_class_init(klass);
     set_bit(DEVICE_CATEGORY_NETWORK, dc->categories);
 }
 

@@ -15,6 +15,7 @@
 #include "hw/qdev-properties.h"
 #include "net/net.h"
 #include "labnic_compat.h"
+#include "labnic_audit.h"
 #include "labnic_fault.h"
 #include "labnic_ring.h"
 #include "include/labnic_hw.h"
@@ -68,6 +69,9 @@ struct LabnicState {
     bool backpressure;
     int32_t num_vectors;        /* negative: as many as are needed */
     uint32_t regs_size;         /* bytes of BAR REGS that are there */
+    bool auditing;
+
+    uint8_t pm_offset;          /* of the power management capability */
 
     /* Registers */
     uint32_t drv_features;
@@ -114,6 +118,7 @@ struct LabnicState {
     bool rx_flushing;           /* a burst: interrupts wait for its end */
 
     LabnicFaults faults;
+    LabnicAudit *audit;         /* NULL when it is off */
 };
 
 /* labnic.c */
@@ -189,8 +194,8 @@ unsigned labnic_rss_steer(const LabnicState *s, const uint8_t *frame,
 void labnic_irq_send(LabnicState *s, unsigned vector);
 void labnic_irq_misc(LabnicState *s, uint32_t cause);
 void labnic_irq_misc_set_enable(LabnicState *s, uint32_t enable);
-void labnic_irq_event(LabnicState *s, unsigned qi, uint64_t addr,
-                      uint32_t before, uint32_t after);
+void labnic_irq_event(LabnicState *s, bool tx, unsigned qi, uint32_t before,
+                      uint32_t after);
 void labnic_queue_error(LabnicState *s, bool tx, unsigned qi, uint32_t error);
 
 /* labnic_link.c */
@@ -221,5 +226,55 @@ bool labnic_dma_write(LabnicState *s, uint64_t addr, const void *buf,
 /* Address of a word of the status block of queue pair qi */
 #define LABNIC_STATUS_ADDR(s, qi, word) \
     ((s)->status_base[qi] + offsetof(struct labnic_status_block, word))
+
+/*
+ * What the audit wants to know. A ring is named by its direction and queue.
+ * Its entries are looked at when there may be new ones, and are consumed
+ * before the driver can know of it.
+ */
+static inline void labnic_audit_look(LabnicState *s, bool tx, unsigned qi)
+{
+    if (s->audit) {
+        labnic_audit_look_slow(s, tx, qi);
+    }
+}
+
+static inline void labnic_audit_consume(LabnicState *s, bool tx, unsigned qi,
+                                        uint32_t n)
+{
+    if (s->audit) {
+        labnic_audit_consume_slow(s, tx, qi, n);
+    }
+}
+
+static inline void labnic_audit_start(LabnicState *s, bool tx, unsigned qi)
+{
+    if (s->audit) {
+        labnic_audit_start_slow(s, tx, qi);
+    }
+}
+
+static inline void labnic_audit_stop(LabnicState *s, bool tx, unsigned qi)
+{
+    if (s->audit) {
+        labnic_audit_stop_slow(s, tx, qi);
+    }
+}
+
+static inline void labnic_audit_doorbell(LabnicState *s, bool tx, unsigned qi,
+                                         uint32_t published)
+{
+    if (s->audit) {
+        labnic_audit_doorbell_slow(s, tx, qi, published);
+    }
+}
+
+/* The device has done what the driver could not foresee */
+static inline void labnic_audit_excuse(LabnicState *s, bool tx, unsigned qi)
+{
+    if (s->audit) {
+        labnic_audit_excuse_slow(s, tx, qi);
+    }
+}
 
 #endif

@@ -232,14 +232,17 @@ void labnic_fault_cmpl_slow(LabnicState *s, unsigned qi,
     f = labnic_fault(s, LABNIC_FAULT_RX_LENGTH, qi);
     if (f) {
         len_id = (len_id & ~LABNIC_RX_CMPL_LEN_ID_BYTES) | (uint32_t)f->value;
+        labnic_audit_excuse(s, false, qi);
     }
     f = labnic_fault(s, LABNIC_FAULT_RX_INDEX, qi);
     if (f) {
         len_id += (uint32_t)f->value << id_shift;
+        labnic_audit_excuse(s, false, qi);
     }
     cmpl->len_id = cpu_to_le32(len_id);
     if (labnic_fault(s, LABNIC_FAULT_RX_PHASE, qi)) {
         cmpl->flags ^= cpu_to_le32(LABNIC_RX_CMPL_FLAGS_PHASE);
+        labnic_audit_excuse(s, false, qi);
     }
 }
 
@@ -376,6 +379,7 @@ static void labnic_fault_revive(LabnicState *s)
     if (s->faults.hung && !labnic_fault_has(s, LABNIC_FAULT_HANG, true)) {
         s->faults.hung = false;
         if (s->faults.write_lost) {
+            labnic_audit_function_reset(s);
             labnic_soft_reset(s);
         }
     }

@@ -40,17 +40,24 @@ static void labnic_irq_fire(LabnicState *s, unsigned vector)
  * A block that cannot be read counts as wish for an interrupt: the driver
  * will come and look.
  */
-void labnic_irq_event(LabnicState *s, unsigned qi, uint64_t addr,
-                      uint32_t before, uint32_t after)
+void labnic_irq_event(LabnicState *s, bool tx, unsigned qi, uint32_t before,
+                      uint32_t after)
 {
+    uint64_t addr = tx ? LABNIC_STATUS_ADDR(s, qi, tx_irq_event) :
+                         LABNIC_STATUS_ADDR(s, qi, rx_irq_event);
     uint32_t event;
 
     if (before == after) {
         return;
     }
-    if (labnic_dma_read(s, addr, &event, sizeof(event)) &&
-        after - le32_to_cpu(event) - 1 >= after - before) {
-        return;
+    if (labnic_dma_read(s, addr, &event, sizeof(event))) {
+        event = le32_to_cpu(event);
+        if (s->audit) {
+            labnic_audit_event_slow(s, tx, qi, before, event);
+        }
+        if (after - event - 1 >= after - before) {
+            return;
+        }
     }
     labnic_irq_fire(s, LABNIC_VECTOR_QUEUE0 + qi);
 }
@@ -86,6 +93,9 @@ void labnic_queue_error(LabnicState *s, bool tx, unsigned qi, uint32_t error)
 {
     trace_labnic_queue_error(s->name, tx ? "TX" : "RX", qi, error);
     labnic_count(s, LABNIC_COUNTER_QUEUE_ERRORS);
+    if (s->audit) {
+        labnic_audit_error_slow(s, tx, qi, error);
+    }
     if (tx) {
         s->tx[qi].error = error;
         s->queue_errors |= 1u << (ctz32(LABNIC_QUEUE_ERRORS_TX) + qi);

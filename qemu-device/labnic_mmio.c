@@ -103,6 +103,10 @@ static uint32_t labnic_read_global(LabnicState *s, hwaddr addr)
 static void labnic_write_ctrl(LabnicState *s, uint32_t value)
 {
     if (value & LABNIC_CTRL_RESET) {
+        for (unsigned qi = 0; qi < s->num_queues; qi++) {
+            labnic_audit_stop(s, true, qi);
+            labnic_audit_stop(s, false, qi);
+        }
         labnic_soft_reset(s);   /* of this register, too */
         return;
     }
@@ -248,6 +252,10 @@ static bool labnic_write_ring(LabnicState *s, unsigned qi, hwaddr reg,
 
     if (locked) {
         trace_labnic_guest_error(s->name, "ring moved while enabled", qi);
+        if (s->audit) {
+            labnic_audit_violation(s, LABNIC_AUDIT_RING_MOVED, qi,
+                                   "write of 0x%04x", (uint32_t)reg);
+        }
         return true;
     }
     switch (reg) {
@@ -380,10 +388,13 @@ static void labnic_write_reg(LabnicState *s, hwaddr addr, uint32_t value)
     labnic_bad_access(s, addr, true);
 }
 
-static void labnic_mmio_access(LabnicState *s)
+static void labnic_mmio_access(LabnicState *s, hwaddr addr, bool write)
 {
     if (unlikely(s->faults.kinds)) {
         labnic_fault_access_slow(s);
+    }
+    if (s->audit && !labnic_dead(s)) {
+        labnic_audit_access_slow(s, addr, write);
     }
 }
 
@@ -395,7 +406,7 @@ static uint64_t labnic_mmio_read(void *opaque, hwaddr addr, unsigned size)
     if (!labnic_enter(s)) {
         return LABNIC_READ_NOTHING;
     }
-    labnic_mmio_access(s);
+    labnic_mmio_access(s, addr, false);
     if (!labnic_dead(s)) {
         labnic_count(s, LABNIC_COUNTER_MMIO_READS);
     }
@@ -416,7 +427,7 @@ static void labnic_mmio_write(void *opaque, hwaddr addr, uint64_t value,
     if (!labnic_enter(s)) {
         return;
     }
-    labnic_mmio_access(s);
+    labnic_mmio_access(s, addr, true);
     trace_labnic_mmio_write(s->name, addr, value);
     if (labnic_dead(s)) {
         s->faults.write_lost |= addr < LABNIC_BLOCK_DOORBELL_BASE;

@@ -55,6 +55,16 @@ bool labnic_ring_announce(LabnicRing *ring, uint32_t published)
     return true;
 }
 
+LabnicDesc labnic_ring_decode(const struct labnic_tx_desc *raw)
+{
+    return (LabnicDesc) {
+        .addr = le32_to_cpu(raw->addr_lo) |
+                (uint64_t)le32_to_cpu(raw->addr_hi) << 32,
+        .len = le32_to_cpu(raw->len),
+        .flags = le32_to_cpu(raw->flags),
+    };
+}
+
 /* Copies the window from the head on, in two pieces where the ring wraps */
 static bool labnic_ring_copy(LabnicState *s, LabnicRing *ring)
 {
@@ -72,10 +82,7 @@ static bool labnic_ring_copy(LabnicState *s, LabnicRing *ring)
         return false;
     }
     for (unsigned i = 0; i < LABNIC_WINDOW; i++) {
-        ring->window[i].addr = le32_to_cpu(raw[i].addr_lo) |
-                               (uint64_t)le32_to_cpu(raw[i].addr_hi) << 32;
-        ring->window[i].len = le32_to_cpu(raw[i].len);
-        ring->window[i].flags = le32_to_cpu(raw[i].flags);
+        ring->window[i] = labnic_ring_decode(&raw[i]);
     }
     return true;
 }

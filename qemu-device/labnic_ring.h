@@ -41,6 +41,7 @@ typedef struct LabnicRing {
 
 struct LabnicState;
 
+LabnicDesc labnic_ring_decode(const struct labnic_tx_desc *raw);
 uint32_t labnic_ring_check(const LabnicRing *ring, uint64_t status_base);
 void labnic_ring_start(LabnicRing *ring);
 bool labnic_ring_load(struct LabnicState *s, LabnicRing *ring);

@@ -181,8 +181,7 @@ static void labnic_rx_notify(LabnicState *s, unsigned qi)
     q->reported = q->ring.head;
     /* Orders the completions before the look at the IRQ event */
     smp_mb();
-    labnic_irq_event(s, qi, LABNIC_STATUS_ADDR(s, qi, rx_irq_event),
-                     before, q->reported);
+    labnic_irq_event(s, false, qi, before, q->reported);
 }
 
 /* Stops a queue that cannot take the frame */
@@ -227,6 +226,7 @@ static bool labnic_rx_deliver(LabnicState *s, unsigned qi, LabnicRxFrame *frame)
     if (f) {
         return labnic_rx_stall(s, f);
     }
+    labnic_audit_look(s, false, qi);
     result = labnic_rx_fetch(s, &q->ring, frame, &err);
     if (result == LABNIC_RX_STARVED) {
         result = labnic_rx_starve(s, qi, frame, &err);
@@ -238,6 +238,7 @@ static bool labnic_rx_deliver(LabnicState *s, unsigned qi, LabnicRxFrame *frame)
         labnic_rx_fail(s, qi, err);
         return true;
     }
+    labnic_audit_consume(s, false, qi, frame->bufs);
     if (!labnic_rx_scatter(s, &q->ring, frame) ||
         !labnic_rx_complete(s, qi, frame)) {
         labnic_rx_fail(s, qi, LABNIC_ERR_DMA_WRITE);
@@ -350,6 +351,7 @@ void labnic_rx_doorbell(LabnicState *s, unsigned qi, uint32_t published)
 
     labnic_count(s, LABNIC_COUNTER_RX_DOORBELLS);
     trace_labnic_rx_doorbell(s->name, qi, published, q->ring.head);
+    labnic_audit_doorbell(s, false, qi, published);
     if (!q->ring.enabled) {
         trace_labnic_guest_error(s->name, "RX doorbell of a stopped queue", qi);
         return;
@@ -394,6 +396,7 @@ static void labnic_rx_start(LabnicState *s, unsigned qi)
     q->error = LABNIC_ERR_NONE;
     s->queue_errors &= ~(1u << (ctz32(LABNIC_QUEUE_ERRORS_RX) + qi));
     q->ring.enabled = true;
+    labnic_audit_start(s, false, qi);
     labnic_rx_resume(s);
 }
 
@@ -401,6 +404,9 @@ void labnic_rx_set_enable(LabnicState *s, unsigned qi, bool enable)
 {
     LabnicRxQueue *q = &s->rx[qi];
 
+    if (!enable) {
+        labnic_audit_stop(s, false, qi);
+    }
     if (enable == q->ring.enabled) {
         return;
     }

@@ -132,6 +132,7 @@ static void labnic_tx_sent(NetClientState *nc, ssize_t len)
     s->tx_wait_queue = LABNIC_NO_QUEUE;
     /* A purged frame, with length zero, stays in the ring and goes again */
     if (len) {
+        labnic_audit_consume(s, true, qi, s->tx_wait_descs);
         labnic_tx_consume(s, &s->tx[qi], s->tx_wait_descs, s->tx_wait_len);
     }
     /* Not from here: the backend is in the middle of its queue */
@@ -169,6 +170,7 @@ static LabnicTxResult labnic_tx_burst(LabnicState *s, unsigned qi,
     LabnicTxQueue *q = &s->tx[qi];
     LabnicTxFrame frame;
 
+    labnic_audit_look(s, true, qi);
     for (;;) {
         *err = LABNIC_ERR_DMA_READ;
         if (!labnic_tx_fetch(s, q)) {
@@ -189,6 +191,7 @@ static LabnicTxResult labnic_tx_burst(LabnicState *s, unsigned qi,
         if (!labnic_tx_gather(s, q, &frame)) {
             return LABNIC_TX_BAD;
         }
+        labnic_audit_consume(s, true, qi, frame.descs);
         if (!labnic_tx_send(s, qi, &frame)) {
             return LABNIC_TX_WAIT;
         }
@@ -229,6 +232,7 @@ static bool labnic_tx_report(LabnicState *s, unsigned qi, bool idle)
     f = news ? labnic_fault(s, LABNIC_FAULT_TX_CONSUMED, qi) : NULL;
     if (f) {
         words[0] = cpu_to_le32(q->ring.head + f->value);
+        labnic_audit_excuse(s, true, qi);
     }
     trace_labnic_tx_report(s->name, qi, q->ring.head, idle);
     q->reported = q->ring.head;
@@ -266,8 +270,7 @@ static bool labnic_tx_run(LabnicState *s, unsigned qi, unsigned budget)
         smp_mb();
     } while (result == LABNIC_TX_IDLE);
 
-    labnic_irq_event(s, qi, LABNIC_STATUS_ADDR(s, qi, tx_irq_event),
-                     before, q->reported);
+    labnic_irq_event(s, true, qi, before, q->reported);
     if (result == LABNIC_TX_BAD && q->ring.enabled) {
         labnic_queue_error(s, true, qi, err);
     }
@@ -325,6 +328,7 @@ void labnic_tx_doorbell(LabnicState *s, unsigned qi, uint32_t published)
 
     labnic_count(s, LABNIC_COUNTER_TX_DOORBELLS);
     trace_labnic_tx_doorbell(s->name, qi, published, q->ring.head);
+    labnic_audit_doorbell(s, true, qi, published);
     if (!q->ring.enabled) {
         trace_labnic_guest_error(s->name, "TX doorbell of a stopped queue", qi);
         return;
@@ -381,6 +385,7 @@ static void labnic_tx_start(LabnicState *s, unsigned qi)
     q->error = LABNIC_ERR_NONE;
     s->queue_errors &= ~(1u << (ctz32(LABNIC_QUEUE_ERRORS_TX) + qi));
     q->ring.enabled = true;
+    labnic_audit_start(s, true, qi);
     /* What was published before the queue ran */
     s->tx_kick |= 1u << qi;
     qemu_bh_schedule(s->tx_bh);
@@ -390,6 +395,9 @@ void labnic_tx_set_enable(LabnicState *s, unsigned qi, bool enable)
 {
     LabnicTxQueue *q = &s->tx[qi];
 
+    if (!enable) {
+        labnic_audit_stop(s, true, qi);
+    }
     if (enable == q->ring.enabled) {
         return;
     }

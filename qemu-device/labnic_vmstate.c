@@ -166,6 +166,7 @@ static int labnic_post_load(void *opaque, int version_id)
         s->tx[qi].whole = 0;
         s->tx[qi].event = s->tx[qi].ring.head - 1;  /* written once more */
     }
+    labnic_audit_loaded(s);
     labnic_filter_rebuild(s);
     labnic_mac_changed(s);
     /* The guest sees the carrier that it had; the start of the VM compares */

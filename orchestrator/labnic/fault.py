@@ -141,6 +141,14 @@ class FaultDevice:
             )
         self._qmp.execute("qom-set", path=self._path, property="fault-clear", value=-1 if fault is None else fault)
 
+    def audit(self) -> list[Violation]:
+        """What the driver did wrong since the start or the last `audit_clear`; an error when the audit is off."""
+        return [Violation(**found) for found in self._get("audit")]
+
+    def audit_clear(self) -> None:
+        """Forget what the driver did wrong."""
+        self._qmp.execute("qom-set", path=self._path, property="audit-clear", value=True)
+
     def _get(self, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._qmp.execute("qom-get", path=self._path, property=name)
         return found

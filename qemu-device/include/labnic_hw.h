@@ -782,4 +782,57 @@ enum labnic_fault_kind {
 	X(LINK_FLAP, "link-flap", 0, 2, 1, 60000, 0) \
 	X(REGISTER, "register", 4, 2, 0, 4294967295, 0)
 
+/* Rules of the audit. */
+enum labnic_audit_rule {
+	/* Rings a doorbell that announces more entries than the ring has. */
+	LABNIC_AUDIT_DOORBELL_RANGE,
+	/* Rings a doorbell for entries that are not published. */
+	LABNIC_AUDIT_DOORBELL_EARLY,
+	/* Rings the doorbell of a queue that it has not enabled. */
+	LABNIC_AUDIT_DOORBELL_STOPPED,
+	/* Changes a descriptor or a buffer's entry while it is the device's. */
+	LABNIC_AUDIT_DESCRIPTOR_CHANGED,
+	/* Posts an RX buffer at an address that is the device's already. */
+	LABNIC_AUDIT_BUFFER_TWICE,
+	/* Gives the device a ring or a descriptor that it must refuse. */
+	LABNIC_AUDIT_BAD_DESCRIPTOR,
+	/*
+	 * Writes the address or the size of a ring while its queue is enabled.
+	 */
+	LABNIC_AUDIT_RING_MOVED,
+	/* Writes a register while bus mastering is off. */
+	LABNIC_AUDIT_WRITE_DISABLED,
+	/* Reads or writes a register while the function is not in D0. */
+	LABNIC_AUDIT_ACCESS_ASLEEP,
+	/* Lets the device reach for memory while bus mastering is off. */
+	LABNIC_AUDIT_DMA_OFF,
+	/* Gives the device an address where there is no memory. */
+	LABNIC_AUDIT_DMA_NOWHERE,
+	/* Takes bus mastering or D0 away while a queue is enabled. */
+	LABNIC_AUDIT_STOP_RUNNING,
+	/*
+	 * Arms an interrupt again and again for completions that it was shown
+	 * before: in the middle of a poll.
+	 */
+	LABNIC_AUDIT_EVENT_STALE,
+	/* How many there are. */
+	LABNIC_N_AUDITS,
+};
+
+/* Calls X(ID, name) for every rule, in the order of the numbers above. */
+#define LABNIC_AUDITS(X) \
+	X(DOORBELL_RANGE, "doorbell-range") \
+	X(DOORBELL_EARLY, "doorbell-early") \
+	X(DOORBELL_STOPPED, "doorbell-stopped") \
+	X(DESCRIPTOR_CHANGED, "descriptor-changed") \
+	X(BUFFER_TWICE, "buffer-twice") \
+	X(BAD_DESCRIPTOR, "bad-descriptor") \
+	X(RING_MOVED, "ring-moved") \
+	X(WRITE_DISABLED, "write-disabled") \
+	X(ACCESS_ASLEEP, "access-asleep") \
+	X(DMA_OFF, "dma-off") \
+	X(DMA_NOWHERE, "dma-nowhere") \
+	X(STOP_RUNNING, "stop-running") \
+	X(EVENT_STALE, "event-stale")
+
 #endif /* LABNIC_HW_H */

@@ -266,6 +266,8 @@ class Bench:
         self.faults.clear()
         nic = self.reset()
         self.cable.waiting()
+        if "auditing" in self.options.properties:
+            self.faults.audit_clear()
         return nic
 
     def registers_base(self) -> int:

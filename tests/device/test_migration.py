@@ -50,9 +50,9 @@ def begin_load(make_bench: MakeBench, path: Path, **properties: object) -> Bench
     return bench
 
 
-def load(make_bench: MakeBench, path: Path, state: str = "running") -> Bench:
+def load(make_bench: MakeBench, path: Path, state: str = "running", **properties: object) -> Bench:
     """Start a machine from a file and wait until it is in the state that the saved one was in."""
-    bench = begin_load(make_bench, path)
+    bench = begin_load(make_bench, path, **properties)
     wait_until(lambda: bench.qmp.query_status() == state, "the state to be loaded", limit=20)
     return bench
 

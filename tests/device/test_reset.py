@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from labnic.pci import MSIX_FLAGS, MSIX_FLAGS_ENABLE, Msix
+from labnic.pci import CAP_PM, MSIX_FLAGS, MSIX_FLAGS_ENABLE, PM_CONTROL, Msix
 from labnic.registers import COUNT_MASK
 from labnic.rings import QueuePair
 from labnic.softnic import Nic
@@ -196,3 +196,12 @@ def test_disabling_one_queue_in_the_middle_of_traffic_leaves_the_others(bench: B
     for pair in pairs:
         if pair.number != queue:
             pair.tx.wait_consumed()
+
+
+@pytest.mark.parametrize("way", [by_machine, by_function])
+def test_a_reset_of_the_function_wakes_it(bench: Bench, way: Callable[[Bench], Nic]) -> None:
+    control = bench.pci.capability(CAP_PM) + PM_CONTROL
+    bench.pci.write(control, 3, 2)
+    assert bench.pci.read(control, 2) & 3 == 3
+    way(bench)
+    assert bench.pci.read(control, 2) & 3 == 0

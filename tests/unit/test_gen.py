@@ -33,6 +33,8 @@ def expected(hw: HwMap) -> Iterator[tuple[str, int]]:
     yield "LABNIC_N_COUNTERS", len(hw.counters)
     yield from ((f"LABNIC_FAULT_{fault.symbol}", number) for number, fault in enumerate(hw.faults))
     yield "LABNIC_N_FAULTS", len(hw.faults)
+    yield from ((f"LABNIC_AUDIT_{rule.symbol}", number) for number, rule in enumerate(hw.audits))
+    yield "LABNIC_N_AUDITS", len(hw.audits)
     for place in hw.registers():
         if place.counter:
             continue
@@ -87,11 +89,13 @@ static const char *const names[] = { LABNIC_COUNTERS(NAME) };
 #define FAULT(id, name, takes, value, min, max, initial) \
     printf("%d %s %d %d %lld %lld %lld\\n", LABNIC_FAULT_##id, name, takes, value, \
            (long long)min, (long long)max, (long long)initial);
+#define RULE(id, name) printf("%d %s\\n", LABNIC_AUDIT_##id, name);
 int main(int argc, char **argv)
 {
     (void)argv;
     if (argc > 1) {
         LABNIC_FAULTS(FAULT)
+        LABNIC_AUDITS(RULE)
         return 0;
     }
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -117,7 +121,8 @@ def test_header_compiles_and_says_what_the_map_says(tmp_path: Path) -> None:
     assert tuple(out[:count]) == HW.counters
     assert dict(zip(wanted, map(int, out[count:]), strict=True)) == wanted
     out = subprocess.run([str(program), "faults"], check=True, timeout=10, capture_output=True, text=True).stdout
-    assert out.splitlines() == [fault_row(number, fault) for number, fault in enumerate(HW.faults)]
+    rules = [f"{number} {rule.name}" for number, rule in enumerate(HW.audits)]
+    assert out.splitlines() == [fault_row(number, fault) for number, fault in enumerate(HW.faults)] + rules
 
 
 def fault_row(number: int, fault: FaultKind) -> str:
@@ -168,6 +173,11 @@ def test_reference_names_every_fault_with_its_arguments() -> None:
         assert fault.doc in row
         assert all(f"`{name}`" in row for name in fault.takes)
         assert (fault.value is None) == ("`value`" not in row)
+
+
+def test_reference_names_every_rule_of_the_audit() -> None:
+    text = gen.generate(HW)[gen.REFERENCE]
+    assert all(f"| `{rule.name}` | {rule.doc} |" in text for rule in HW.audits)
 
 
 def test_two_things_with_one_c_name_are_refused(tmp_path: Path) -> None:
