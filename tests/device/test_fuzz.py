@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, seed
 from hypothesis import strategies as st
 
+from labnic.hwmap import FaultKind
 from labnic.registers import COUNT_MASK
 
 from .bench import HW, RAM_BASE, Bench, examples
@@ -100,6 +101,31 @@ def receive(length: int) -> Step:
     return Step(f"receive({length})", lambda bench: bench.cable.try_send(frame(length)))
 
 
+def set_fault(kind: FaultKind, data: dict[str, int], register: int) -> Step:
+    """Have the device go wrong, too."""
+    wanted = {key: value for key, value in data.items() if key in ("after", "chance", "seed")}
+    if not kind.lasting:
+        wanted["count"] = data["count"]
+    if "queue" in kind.takes and data["queue"] < QUEUES:
+        wanted["queue"] = data["queue"]
+    if "register" in kind.takes:
+        wanted["register"] = register
+    if kind.value:
+        wanted["value"] = kind.value.min + data["value"] % (kind.value.max - kind.value.min + 1)
+
+    def run(bench: Bench) -> None:
+        # There is room for so many; the device's refusal has a test of its own.
+        if len(bench.faults.faults()) < 32:
+            bench.faults.set(kind.name, **wanted)
+
+    return Step(f"fault({kind.name}, {wanted})", run)
+
+
+def clear_faults() -> Step:
+    """Have it go on."""
+    return Step("clear", lambda bench: bench.faults.clear())
+
+
 places = st.integers(0, PLAYGROUND_SIZE // 128 - 1).map(lambda number: number * 128)
 registers_or_places = places | st.sampled_from(REGISTERS).map(lambda place: -(place.offset & ~127))
 words = st.tuples(
@@ -124,6 +150,24 @@ steps = st.one_of(
 )  # fmt: skip
 
 
+faults = st.builds(
+    set_fault,
+    st.sampled_from(HW.faults),
+    st.fixed_dictionaries(
+        {
+            "after": st.integers(0, 20),
+            "count": st.integers(0, 5),
+            "chance": st.integers(1, 1000),
+            "seed": st.integers(0, COUNT_MASK),
+            "queue": st.integers(0, QUEUES * 2),
+            "value": st.integers(0, 2000) | values,
+        }
+    ),
+    st.sampled_from(REGISTERS).map(lambda place: place.offset),
+)
+faulty_steps = steps | faults | st.builds(clear_faults)
+
+
 @pytest.fixture
 def said_seed() -> None:
     """Failing output names the seed, and the variable that brings it back."""
@@ -143,6 +187,25 @@ def test_no_story_of_writes_kills_qemu(said_seed: None, bench: Bench, story: lis
     nic.reset()
     assert nic.registers.read("CTRL") == 0
     assert nic.registers.read("QUEUE_ERRORS") == 0
+
+
+@seed(SEED)
+@examples(int(os.environ.get("LABNIC_FUZZ_EXAMPLES", "150")))
+@given(story=st.lists(faulty_steps, min_size=5, max_size=40))
+def test_no_story_kills_a_qemu_whose_device_goes_wrong(said_seed: None, bench: Bench, story: list[Step]) -> None:
+    """Afterwards the device is as good as new."""
+    bench.qtest.fill(PLAYGROUND, PLAYGROUND_SIZE)
+    for step in story:
+        step.run(bench)
+        bench.cable.waiting()
+    bench.faults.clear()
+    bench.faults.audit()
+    bench.qmp.set_link("nic0", True)
+    # What was gone has lost its addresses.
+    nic = bench.reset()
+    assert nic.registers.read("ID") == HW.reg("ID").reset
+    assert nic.registers.read("QUEUE_ERRORS") == 0
+    assert nic.registers.field("LINK", "UP") == 1
 
 
 def test_a_device_that_was_fuzzed_works_after_a_reset(bench: Bench) -> None:
