@@ -105,6 +105,22 @@ def clear(fault_id: int | None, name: str | None, nic: str | None) -> int:
     return 0
 
 
+@fault.command("audit")
+@click.option("--clear", "forget", is_flag=True, help="Forget them, too.")
+@_of_a_nic
+def audit(forget: bool, name: str | None, nic: str | None, as_json: bool) -> int:
+    """Print what the driver did wrong; the exit code is 1 when there is something."""
+    with _device(name, nic) as device:
+        violations = device.audit()
+        if forget:
+            device.audit_clear()
+    if as_json:
+        click.echo(json.dumps([asdict(violation) for violation in violations], indent=2))
+    else:
+        click.echo("\n".join(map(str, violations)) or "the driver did nothing wrong")
+    return 1 if violations else 0
+
+
 @contextlib.contextmanager
 def _device(name: str | None, nic: str | None) -> Iterator[FaultDevice]:
     """The device of a running lab; raises `UsageError` with those that there are."""

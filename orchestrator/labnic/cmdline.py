@@ -73,6 +73,7 @@ class MachineSpec:
     data_dir: Path | None = None
     parameters: tuple[str, ...] = ()
     trace: str = ""
+    audit: bool = False
     wires: Mapping[str, int] = field(default_factory=dict)
     monitor: int = -1
     agent: int = -1
@@ -167,6 +168,8 @@ def _nic(spec: MachineSpec, slot: int, nic: NicConfig) -> list[str]:
         port = ["-device", f"pcie-root-port,id={root_port(nic)},chassis={FIRST_NIC_SLOT + slot},{place}"]
         place = f"bus={root_port(nic)}"
     options = [nic.model, f"id={nic.name}", f"netdev={nic.wire}", f"mac={nic.mac}", place]
+    if spec.audit and nic.model == "labnic":
+        options.append("auditing=on")
     if model.queues:
         options.append(f"{model.queues}={nic.queues}")
     return ["-netdev", backend, *port, "-device", ",".join(options)]

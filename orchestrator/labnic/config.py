@@ -78,6 +78,8 @@ class QemuConfig(Section):
     """Another QEMU program than the one the source gives."""
     trace: str = "labnic_*error"
     """Pattern of trace events that go to ``device.log``; "labnic_*" has each step, empty is none."""
+    audit: bool = True
+    """Have the device watch what its driver does; off for measurements."""
 
 
 class MachineConfig(Section):

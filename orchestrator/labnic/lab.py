@@ -194,6 +194,7 @@ class Lab:
             run=run,
             directory=self.directory,
             trace=self.config.qemu.trace,
+            audit=self.config.qemu.audit,
             parameters=guest_parameters(
                 (*guest_cmdline(), *parts.kernel.parameters), self.config.nics, self.parameters
             ),

@@ -16,7 +16,7 @@ from labnic.cmdline import FIRST_NIC_SLOT
 from labnic.command import Result
 from labnic.config import NicConfig
 from labnic.errors import CommandTimeoutError, UsageError
-from labnic.fault import Fault, FaultDevice, FaultState
+from labnic.fault import Fault, FaultDevice, FaultState, Violation
 from labnic.frame import Frame
 from labnic.guest import Guest
 from labnic.patience import patient
@@ -179,11 +179,11 @@ class Nic:
             what=f"carrier {'on' if up else 'off'} on {self.name}",
         )
 
-    # Faults
+    # Faults and audit
 
     @property
     def has_faults(self) -> bool:
-        """Whether the device is one that faults can be set on."""
+        """Whether the device is one that faults can be set on, and that can judge its driver."""
         return self._tester is not None
 
     def fault(self, kind: str, **arguments: int | bool | str | None) -> Fault:
@@ -201,6 +201,17 @@ class Nic:
     def clear_faults(self) -> None:
         """Take every fault back; the device goes on by itself."""
         self._faults().clear()
+
+    def audit(self) -> list[Violation]:
+        """What the driver did wrong since the boot or the last `audit_clear`; see docs/faults.md for the rules.
+
+        Raises `QmpCommandError` when the lab's settings have ``qemu.audit`` off.
+        """
+        return self._faults().audit()
+
+    def audit_clear(self) -> None:
+        """Forget what the driver did wrong."""
+        self._faults().audit_clear()
 
     def _faults(self) -> FaultDevice:
         if self._tester is None:

@@ -20,12 +20,13 @@ import pytest
 
 from labnic.build import Kernel, fetch_kernel
 from labnic.config import Config, NicConfig
-from labnic.errors import GuestPanicError, LabnicError, VmLostError
+from labnic.errors import GuestPanicError, LabnicError, UsageError, VmLostError
+from labnic.fault import Violation, hardware
 from labnic.guest import Guest
 from labnic.kernelfit import MARKER, KernelFit, leaked
 from labnic.lab import Lab, Parts
 from labnic.nic import Nic
-from labnic.qmp import Qmp
+from labnic.qmp import Qmp, QmpCommandError
 from labnic.report import Phases, error_lines, run_folder
 from labnic.settings import load_settings
 from labnic.splat import Splat, unexpected
@@ -55,6 +56,10 @@ class Lender(Protocol):
     def lend(self) -> Lab:
         """The lab, with its NICs' driver loaded; called when the first test asks for it."""
         ...
+
+
+class AuditFailure(AssertionError):  # noqa: N818 - reads as a test's failure
+    """The driver did during the test what the device's audit says it must not."""
 
 
 class SplatFailure(AssertionError):  # noqa: N818 - reads as a test's failure
@@ -157,6 +162,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Start the bookkeeping."""
     config.addinivalue_line("markers", "expect_splat(regex...): kernel reports that this test provokes")
+    config.addinivalue_line("markers", "expect_audit(rule...): rules of the device's audit that this test breaks")
     seed = config.getoption("labnic_seed")
     state = Session(config, random.SystemRandom().randrange(1 << 32) if seed is None else seed)
     config.stash[_SESSION] = state
@@ -299,6 +305,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         item.config.stash[_SESSION].notice_loss()
         raise
     _check_logs(item)
+    _check_audit(item)
     return result
 
 
@@ -308,6 +315,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     _clear_faults(item.config.stash[_SESSION])
     result = yield
     _check_logs(item)
+    _check_audit(item)
     return result
 
 
@@ -315,8 +323,8 @@ def _clear_faults(state: Session) -> None:
     """Faults end with their test, before its fixtures put the NIC back as it was."""
     if state.lab is None or state.lost is not None or not state.lab.machine.alive():
         return
-    # Whoever needs the VM that is lost meanwhile is told.
-    with contextlib.suppress(VmLostError):
+    # Whoever needs the VM that is lost meanwhile is told; a device that was unplugged has no faults.
+    with contextlib.suppress(VmLostError, QmpCommandError):
         for nic in state.lab.nics:
             if nic.has_faults:
                 nic.clear_faults()
@@ -335,6 +343,33 @@ def _check_logs(item: pytest.Item) -> None:
         raise lost
     if found:
         raise SplatFailure(found)
+
+
+def _check_audit(item: pytest.Item) -> None:
+    """What the devices of all labs that run have seen since the last look; each violation is told once."""
+    state = item.config.stash[_SESSION]
+    if state.lost is not None or not state.settings().qemu.audit:
+        return
+    allowed = {rule for mark in item.iter_markers("expect_audit") for rule in mark.args}
+    unknown = allowed - {rule.name for rule in hardware().audits}
+    if unknown:
+        raise UsageError(f"expect_audit: there is no rule {', '.join(sorted(unknown))}", hint="see docs/registers.md")
+    labs = [*([state.lab] if state.lab is not None else []), *state.others]
+    found = [violation for lab in labs if lab.machine.alive() for violation in _violations(lab)]
+    wrong = [str(violation) for violation in found if violation.rule not in allowed]
+    if wrong:
+        raise AuditFailure("the device saw its driver do what it must not:\n" + "\n".join(wrong))
+
+
+def _violations(lab: Lab) -> list[Violation]:
+    found: list[Violation] = []
+    # A VM that ends meanwhile is told by the look at the logs; a device may have been unplugged.
+    with contextlib.suppress(VmLostError, QmpCommandError):
+        for nic in lab.nics:
+            if nic.has_faults and (violations := nic.audit()):
+                found += violations
+                nic.audit_clear()
+    return found
 
 
 def _splat_text(splats: Sequence[Splat]) -> str:

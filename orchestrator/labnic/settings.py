@@ -22,6 +22,7 @@ from labnic.errors import ConfigError
 Loc = tuple[str | int, ...]
 
 PROJECT_FILE = "labnic.yaml"
+SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -209,6 +210,9 @@ def _from_text(text: str, annotation: Any) -> Any:
     """A value given as text, in the type of its setting; what cannot be converted is left for the validation."""
     if typing.get_origin(annotation) is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
+    if annotation is bool:
+        # The words of YAML, which are those of a file.
+        return SWITCHES.get(text.lower(), text)
     for kind in (int, float):
         if annotation is kind:
             try:
@@ -281,6 +285,8 @@ def _reason(details: ErrorDetails, loc: Loc) -> str:
     if kind == "extra_forbidden":
         parent = _annotation(loc[:-1])
         return "unknown key" + _suggest(str(loc[-1]), list(getattr(parent, "model_fields", {})))
+    if kind == "bool_type":
+        return f"must be true or false, not {value!r}"
     if kind in ("int_type", "float_type", "int_from_float"):
         noun = "a whole number" if kind.startswith("int") else "a number"
         return f"must be {noun}, not {value!r}"

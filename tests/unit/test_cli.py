@@ -236,11 +236,17 @@ class FakeQmp:
 
     def __init__(self) -> None:
         self.faults: list[dict[str, Any]] = []
+        self.wrong: list[dict[str, Any]] = []
 
     def execute(self, command: str, **arguments: Any) -> Any:
         assert arguments["path"] == "/machine/peripheral/card0"
+        if arguments["property"] == "audit":
+            return self.wrong
         if command == "qom-get":
             return self.faults
+        if arguments["property"] == "audit-clear":
+            self.wrong = []
+            return None
         if arguments["property"] == "fault":
             rest = {"id": 4, "after": 0, "count": 1, "chance": 1000, "seed": 0, "seen": 3, "hits": 2}
             self.faults.append({**rest, **arguments["value"]})
@@ -298,6 +304,16 @@ def test_a_false_fault_is_refused(
     assert labnic.cli.main(["fault", *words]) == 2
     assert says in capsys.readouterr().err
     assert running_lab.faults == []
+
+
+def test_the_audit_is_printed_and_forgotten(running_lab: FakeQmp, capsys: pytest.CaptureFixture[str]) -> None:
+    running_lab.wrong = [{"rule": "ring-moved", "queue": 1, "count": 2, "detail": "write of 0x4100"}]
+    assert labnic.cli.main(["fault", "audit"]) == 1
+    assert capsys.readouterr().out == "ring-moved on queue 1, 2 times: write of 0x4100\n"
+    assert labnic.cli.main(["fault", "audit", "--json", "--clear"]) == 1
+    assert json.loads(capsys.readouterr().out)[0]["rule"] == "ring-moved"
+    assert labnic.cli.main(["fault", "audit"]) == 0
+    assert capsys.readouterr().out == "the driver did nothing wrong\n"
 
 
 def test_fault_without_a_lab_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ class FakeDevice:
 
     def __init__(self) -> None:
         self.set: dict[int, dict[str, Any]] = {}
+        self.wrong: list[dict[str, Any]] = []
         self.last = 0
 
     def execute(self, command: str, **arguments: Any) -> Any:
@@ -31,6 +32,11 @@ class FakeDevice:
                 self.last += 1
                 rest = {"after": 0, "count": 1, "chance": 1000, "seed": 0, "seen": 0, "hits": 0}
                 self.set[self.last] = {**rest, **arguments["value"], "id": self.last}
+            case "qom-get", "audit":
+                return self.wrong
+            case "qom-set", "audit-clear":
+                assert arguments["value"] is True
+                self.wrong = []
             case "qom-set", "fault-clear":
                 wanted = arguments["value"]
                 self.set = {} if wanted == -1 else {key: one for key, one in self.set.items() if key != wanted}
@@ -162,6 +168,19 @@ def test_a_violation_reads_as_a_sentence() -> None:
     assert str(Violation("a-rule", 3, "what it was", 5)) == "a-rule on queue 5, 3 times: what it was"
 
 
+def test_violations_are_read_and_forgotten(device: FaultDevice, fake: FakeDevice) -> None:
+    fake.wrong = [
+        {"rule": "ring-moved", "queue": 1, "count": 2, "detail": "write of 0x4100"},
+        {"rule": "dma-off", "count": 1, "detail": "read"},
+    ]
+    assert device.audit() == [
+        Violation("ring-moved", 2, "write of 0x4100", 1),
+        Violation("dma-off", 1, "read"),
+    ]
+    device.audit_clear()
+    assert device.audit() == []
+
+
 def nic(model: str, fake: FakeDevice) -> Nic:
     """A NIC whose guest and wire are never asked."""
     other: Any = None
@@ -181,6 +200,8 @@ def test_a_nic_sets_faults_on_its_own_device(fake: FakeDevice) -> None:
     card.fault("hang")
     card.clear_faults()
     assert card.faults() == []
+    assert card.audit() == []
+    card.audit_clear()
 
 
 def test_another_model_has_no_faults(fake: FakeDevice) -> None:

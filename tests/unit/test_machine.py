@@ -71,6 +71,11 @@ def test_a_nic_that_can_be_unplugged_is_behind_a_port_of_its_own(spec: MachineSp
     assert nics[1] == "e1000e,id=eth1,netdev=w1,mac=52:54:00:00:00:09,bus=port-eth1"
 
 
+def test_the_audit_is_a_property_of_a_labnic_alone(spec: MachineSpec) -> None:
+    nics = [word for word in command_line(replace(spec, audit=True)) if "netdev=" in word]
+    assert ["auditing=on" in nic for nic in nics] == [True, False]
+
+
 def test_kvm_gets_the_hosts_cpu(spec: MachineSpec) -> None:
     argv = command_line(replace(spec, accel="kvm"))
     assert (value(argv, "-accel"), value(argv, "-cpu")) == ("kvm", "host")

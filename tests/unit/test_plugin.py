@@ -12,6 +12,7 @@ import pytest
 import labnic.kmemleak
 import labnic.plugin
 from labnic.errors import BootError, LabnicError
+from labnic.fault import Violation
 from labnic.kmemleak import Leak
 from labnic.splat import LogScanner, Splat
 
@@ -44,8 +45,16 @@ class FakeNic:
     def __init__(self) -> None:
         self.cleared = 0
 
+        self.wrong: list[Violation] = []
+
     def clear_faults(self) -> None:
         self.cleared += 1
+
+    def audit(self) -> list[Violation]:
+        return list(self.wrong)
+
+    def audit_clear(self) -> None:
+        self.wrong.clear()
 
 
 class FakeKernel:
@@ -149,6 +158,59 @@ def test_faults_end_with_their_test_before_its_fixtures(pytester: pytest.Pyteste
     """
     result, _ = run(pytester, body)
     result.assert_outcomes(passed=2)
+
+
+def test_a_violation_fails_the_test_in_which_it_came(pytester: pytest.Pytester) -> None:
+    body = """
+    import pytest
+    from labnic.fault import Violation
+    def wrong(nic, rule): nic.wrong.append(Violation(rule, 2, "what it was", 3))
+    def test_a(nic): wrong(nic, "buffer-twice")
+    def test_b(nic): pass
+    @pytest.mark.expect_audit("buffer-twice")
+    def test_c(nic): wrong(nic, "buffer-twice")
+    @pytest.mark.expect_audit("buffer-twice")
+    def test_d(nic): wrong(nic, "ring-moved")
+    """
+    result, outcome = run(pytester, body)
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["*buffer-twice on queue 3, 2 times: what it was"])
+    assert outcome["exit"] == 1
+
+
+def test_a_violation_while_a_test_cleans_up_is_the_tests_own(pytester: pytest.Pytester) -> None:
+    body = """
+    import pytest
+    from labnic.fault import Violation
+    @pytest.fixture
+    def untidy(nic):
+        yield
+        nic.wrong.append(Violation("ring-moved", 1, "too late"))
+    def test_a(untidy): pass
+    def test_b(nic): pass
+    """
+    result, _ = run(pytester, body)
+    result.assert_outcomes(passed=2, errors=1)
+
+
+def test_a_rule_that_does_not_exist_is_told(pytester: pytest.Pytester) -> None:
+    body = """
+    import pytest
+    @pytest.mark.expect_audit("no-such-rule")
+    def test_a(nic): pass
+    """
+    result, _ = run(pytester, body)
+    result.stdout.fnmatch_lines(["*expect_audit: there is no rule no-such-rule*"])
+
+
+def test_without_an_audit_nothing_is_asked(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABNIC_QEMU_AUDIT", "false")
+    body = """
+    from labnic.fault import Violation
+    def test_a(nic): nic.wrong.append(Violation("ring-moved", 1, "never read"))
+    """
+    result, _ = run(pytester, body)
+    result.assert_outcomes(passed=1)
 
 
 def test_a_kernel_warning_fails_its_test_alone(pytester: pytest.Pytester) -> None:

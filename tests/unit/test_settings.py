@@ -108,6 +108,16 @@ def test_the_higher_layer_wins_and_is_named(tmp_path: Path) -> None:
     assert sources["timeouts.command"] == "default"
 
 
+@pytest.mark.parametrize(("text", "value"), [("off", False), ("False", False), ("yes", True), ("true", True)])
+def test_a_switch_is_given_in_words(tmp_path: Path, text: str, value: bool) -> None:
+    assert load(tmp_path, "", {"LABNIC_QEMU_AUDIT": text}).config.qemu.audit is value
+    assert load(tmp_path, "", qemu__audit=text).config.qemu.audit is value
+
+
+def test_a_switch_of_another_word_is_refused(tmp_path: Path) -> None:
+    assert "qemu.audit: must be true or false, not 'maybe'" in refusal(tmp_path, "", qemu__audit="maybe")
+
+
 def test_a_list_replaces_the_whole_list_below(tmp_path: Path) -> None:
     settings = load(tmp_path, 'test:\n  kernels: ["a", "b"]\n', {"LABNIC_TEST_KERNELS": "c, d,e"})
     assert settings.config.test.kernels == ("c", "d", "e")

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The device watches the driver during every guest test; here it is shown to see something."""
+
+from __future__ import annotations
+
+import pytest
+
+from labnic.guest import Guest
+from labnic.nic import Nic
+
+COMMAND_MASTER = 0x04
+
+
+def set_command(guest: Guest, nic: Nic, change: str) -> None:
+    """Change the low byte of the function's command register by a term of the shell's arithmetic."""
+    config = f"/sys/bus/pci/devices/0000:00:{nic.slot:02x}.0/config"
+    guest.sh(
+        f"old=$(od -An -tu1 -j4 -N1 {config}) && new=$(printf %o $((old {change}))) && "
+        f'printf "\\\\$new" | dd of={config} bs=1 seek=4 conv=notrunc 2>/dev/null'
+    )
+
+
+def test_a_driver_that_does_nothing_wrong_is_not_accused(nic: Nic) -> None:
+    nic.ping()
+    assert nic.audit() == []
+
+
+@pytest.mark.expect_audit("stop-running")
+def test_bus_mastering_taken_from_a_running_device_is_seen(guest: Guest, nic: Nic) -> None:
+    """What a driver does that leaves its queues enabled when it disables the function."""
+    set_command(guest, nic, f"& ~{COMMAND_MASTER}")
+    found = nic.audit()
+    set_command(guest, nic, f"| {COMMAND_MASTER}")
+    assert {violation.rule for violation in found} == {"stop-running"}
+    assert {violation.queue for violation in found} == set(range(guest_queues(nic)))
+    assert nic.arp() == nic.mac
+
+
+def guest_queues(nic: Nic) -> int:
+    """Queue pairs that the interface uses."""
+    return len(nic.guest.sh(f"ls -d {nic.path('queues')}/tx-*").split())
