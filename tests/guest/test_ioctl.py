@@ -42,7 +42,7 @@ def _program(lab: Lab) -> Iterator[None]:
     cache = Cache()
 
     def make(folder: Path) -> None:
-        command = [*COMPILE, "-o", folder / "ioctl", SOURCE]
+        command: list[str | Path] = [*COMPILE, "-o", folder / "ioctl", SOURCE]
         tool.run(command, what="the compilation of ioctl.c", log=folder / "build.log", limit=60.0)
 
     built = cache.entry(

@@ -19,7 +19,7 @@ SCRIPT = """
 tracing=/sys/kernel/tracing
 echo 1 >$tracing/events/napi/napi_poll/enable
 rm -f /tmp/labnic-stop
-(while [ ! -e /tmp/labnic-stop ]; do ping -c 50 -i 0.002 -w 1 {peer_ip} || usleep 10000; done) >/dev/null 2>&1 &
+(while [ ! -e /tmp/labnic-stop ]; do ping -i 0.002 -w 1 {peer_ip} || usleep 10000; done) >/dev/null 2>&1 &
 for round in $(seq {rounds}); do
     usleep 100000
     ip link set dev {name} down
