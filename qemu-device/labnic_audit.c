@@ -140,10 +140,13 @@ bool labnic_audit_running(const LabnicState *s)
     return labnic_audit_master(s) && labnic_audit_awake(s);
 }
 
-/* After each write to configuration space */
+/*
+ * After each write to configuration space. From a device that hangs bus
+ * mastering is rightly taken: it cannot be stopped in another way.
+ */
 void labnic_audit_config_slow(LabnicState *s, bool was_running)
 {
-    if (!was_running || labnic_audit_running(s)) {
+    if (!was_running || labnic_audit_running(s) || labnic_dead(s)) {
         return;
     }
     for (unsigned qi = 0; qi < s->num_queues; qi++) {
@@ -157,15 +160,37 @@ void labnic_audit_config_slow(LabnicState *s, bool was_running)
     }
 }
 
-void labnic_audit_access_slow(LabnicState *s, uint32_t addr, bool write)
+static bool labnic_audit_reachable(LabnicState *s, uint32_t addr,
+                                   const char *what)
 {
     if (!labnic_audit_awake(s)) {
         labnic_audit_violation(s, LABNIC_AUDIT_ACCESS_ASLEEP,
-                               LABNIC_AUDIT_NO_QUEUE, "%s of 0x%04x",
-                               write ? "write" : "read", addr);
-    } else if (write && !labnic_audit_master(s)) {
+                               LABNIC_AUDIT_NO_QUEUE, "%s of 0x%04x", what,
+                               addr);
+        return false;
+    }
+    return true;
+}
+
+void labnic_audit_read_slow(LabnicState *s, uint32_t addr)
+{
+    labnic_audit_reachable(s, addr, "read");
+}
+
+/*
+ * Without bus mastering a driver may only bring the device to rest: before it
+ * allows DMA, since someone else may have left the device at work, and after.
+ */
+void labnic_audit_write_slow(LabnicState *s, uint32_t addr, uint32_t value)
+{
+    bool rest = !value || (addr == LABNIC_REG_CTRL &&
+                           value & LABNIC_CTRL_RESET);
+
+    if (labnic_audit_reachable(s, addr, "write") && !rest &&
+        !labnic_audit_master(s)) {
         labnic_audit_violation(s, LABNIC_AUDIT_WRITE_DISABLED,
-                               LABNIC_AUDIT_NO_QUEUE, "write of 0x%04x", addr);
+                               LABNIC_AUDIT_NO_QUEUE,
+                               "write of 0x%x to 0x%04x", value, addr);
     }
 }
 

@@ -25,7 +25,9 @@ void labnic_audit_excuse_slow(struct LabnicState *s, bool tx, unsigned qi);
 bool labnic_audit_excused(const struct LabnicState *s, bool tx, unsigned qi);
 void labnic_audit_start_slow(struct LabnicState *s, bool tx, unsigned qi);
 void labnic_audit_stop_slow(struct LabnicState *s, bool tx, unsigned qi);
-void labnic_audit_access_slow(struct LabnicState *s, uint32_t addr, bool write);
+void labnic_audit_read_slow(struct LabnicState *s, uint32_t addr);
+void labnic_audit_write_slow(struct LabnicState *s, uint32_t addr,
+                             uint32_t value);
 void labnic_audit_config_slow(struct LabnicState *s, bool was_running);
 bool labnic_audit_running(const struct LabnicState *s);
 void labnic_audit_dma_slow(struct LabnicState *s, uint64_t addr, size_t len,

@@ -388,13 +388,10 @@ static void labnic_write_reg(LabnicState *s, hwaddr addr, uint32_t value)
     labnic_bad_access(s, addr, true);
 }
 
-static void labnic_mmio_access(LabnicState *s, hwaddr addr, bool write)
+static void labnic_mmio_access(LabnicState *s)
 {
     if (unlikely(s->faults.kinds)) {
         labnic_fault_access_slow(s);
-    }
-    if (s->audit && !labnic_dead(s)) {
-        labnic_audit_access_slow(s, addr, write);
     }
 }
 
@@ -406,8 +403,11 @@ static uint64_t labnic_mmio_read(void *opaque, hwaddr addr, unsigned size)
     if (!labnic_enter(s)) {
         return LABNIC_READ_NOTHING;
     }
-    labnic_mmio_access(s, addr, false);
+    labnic_mmio_access(s);
     if (!labnic_dead(s)) {
+        if (s->audit) {
+            labnic_audit_read_slow(s, addr);
+        }
         labnic_count(s, LABNIC_COUNTER_MMIO_READS);
     }
     value = s->faults.gone ? LABNIC_READ_GONE : labnic_read_reg(s, addr);
@@ -427,11 +427,14 @@ static void labnic_mmio_write(void *opaque, hwaddr addr, uint64_t value,
     if (!labnic_enter(s)) {
         return;
     }
-    labnic_mmio_access(s, addr, true);
+    labnic_mmio_access(s);
     trace_labnic_mmio_write(s->name, addr, value);
     if (labnic_dead(s)) {
         s->faults.write_lost |= addr < LABNIC_BLOCK_DOORBELL_BASE;
     } else {
+        if (s->audit) {
+            labnic_audit_write_slow(s, addr, value);
+        }
         labnic_count(s, LABNIC_COUNTER_MMIO_WRITES);
         labnic_write_reg(s, addr, value);
     }

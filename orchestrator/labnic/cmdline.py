@@ -102,6 +102,7 @@ def command_line(spec: MachineSpec) -> list[str]:
         *_machine(spec),
         *_channels(spec),
         *_trace(spec),
+        *_audit(spec),
         *(argument for slot, nic in enumerate(spec.nics) for argument in _nic(spec, slot, nic)),
         *spec.extra,
         *(() if spec.by_hand else ("-S",)),
@@ -131,6 +132,13 @@ def _trace(spec: MachineSpec) -> list[str]:
     if not spec.trace or spec.by_hand:
         return []
     return ["-D", str(spec.directory / DEVICE_LOG), "-trace", f"enable={spec.trace}"]
+
+
+def _audit(spec: MachineSpec) -> list[str]:
+    """For every labnic, those too that are plugged in later; a QEMU without one does not know the name."""
+    if not spec.audit or all(nic.model != "labnic" for nic in spec.nics):
+        return []
+    return ["-global", "labnic.auditing=on"]
 
 
 def _channels(spec: MachineSpec) -> list[str]:
@@ -168,8 +176,6 @@ def _nic(spec: MachineSpec, slot: int, nic: NicConfig) -> list[str]:
         port = ["-device", f"pcie-root-port,id={root_port(nic)},chassis={FIRST_NIC_SLOT + slot},{place}"]
         place = f"bus={root_port(nic)}"
     options = [nic.model, f"id={nic.name}", f"netdev={nic.wire}", f"mac={nic.mac}", place]
-    if spec.audit and nic.model == "labnic":
-        options.append("auditing=on")
     if model.queues:
         options.append(f"{model.queues}={nic.queues}")
     return ["-netdev", backend, *port, "-device", ",".join(options)]

@@ -11,14 +11,19 @@ from functools import cache
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from labnic.errors import UsageError
+from labnic.errors import LabnicError, UsageError
 from labnic.hwmap import FaultKind, HwMap, default_path, load
+from labnic.qmp import QmpCommandError
 
 CHANCE_ALL = 1000
 """``chance`` of a fault that strikes every event (the device's LABNIC_FAULT_CHANCE_ALL)."""
 
 COUNT_MAX = 0xFFFF_FFFF
 """Most that ``after``, ``count`` and ``seed`` can be: the device keeps 32 bits."""
+
+
+class DeviceGoneError(LabnicError):
+    """The device is not in the machine any more; with it went its faults and what its audit had to say."""
 
 
 class Qom(Protocol):
@@ -109,7 +114,7 @@ class Fault:
 
 
 class FaultDevice:
-    """The tester's side of one labnic, named by its ``device`` id in QEMU.
+    """The tester's side of one labnic, named by its ``device`` id in QEMU; after it was unplugged `DeviceGoneError`.
 
     ``queues`` are its queue pairs; without the number the device alone judges which there are.
     """
@@ -124,7 +129,7 @@ class FaultDevice:
         """Set a fault; see `fault_arguments` for what it takes and for what raises `UsageError`."""
         wanted = fault_arguments(self._hw, kind, self._queues, **arguments)
         before = {fault.id for fault in self.faults()}
-        self._qmp.execute("qom-set", path=self._path, property="fault", value=wanted)
+        self._set("fault", wanted)
         (state,) = (fault for fault in self.faults() if fault.id not in before)
         return Fault(self, state)
 
@@ -139,7 +144,7 @@ class FaultDevice:
             raise UsageError(
                 f"no fault {fault} is set", hint=f"set are: {', '.join(map(str, ids))}" if ids else "none is set"
             )
-        self._qmp.execute("qom-set", path=self._path, property="fault-clear", value=-1 if fault is None else fault)
+        self._set("fault-clear", -1 if fault is None else fault)
 
     def audit(self) -> list[Violation]:
         """What the driver did wrong since the start or the last `audit_clear`; an error when the audit is off."""
@@ -147,11 +152,22 @@ class FaultDevice:
 
     def audit_clear(self) -> None:
         """Forget what the driver did wrong."""
-        self._qmp.execute("qom-set", path=self._path, property="audit-clear", value=True)
+        self._set("audit-clear", True)
 
     def _get(self, name: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._qmp.execute("qom-get", path=self._path, property=name)
+        found: list[dict[str, Any]] = self._execute("qom-get", name)
         return found
+
+    def _set(self, name: str, value: object) -> None:
+        self._execute("qom-set", name, value=value)
+
+    def _execute(self, command: str, name: str, **more: object) -> Any:
+        try:
+            return self._qmp.execute(command, path=self._path, property=name, **more)
+        except QmpCommandError as error:
+            if f"'{self._path}' not found" in error.message:
+                raise DeviceGoneError(f"there is no device {self._path.rpartition('/')[2]} in the machine") from None
+            raise
 
 
 @cache

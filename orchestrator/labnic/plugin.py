@@ -21,12 +21,12 @@ import pytest
 from labnic.build import Kernel, fetch_kernel
 from labnic.config import Config, NicConfig
 from labnic.errors import GuestPanicError, LabnicError, UsageError, VmLostError
-from labnic.fault import Violation, hardware
+from labnic.fault import DeviceGoneError, Violation, hardware
 from labnic.guest import Guest
 from labnic.kernelfit import MARKER, KernelFit, leaked
 from labnic.lab import Lab, Parts
 from labnic.nic import Nic
-from labnic.qmp import Qmp, QmpCommandError
+from labnic.qmp import Qmp
 from labnic.report import Phases, error_lines, run_folder
 from labnic.settings import load_settings
 from labnic.splat import Splat, unexpected
@@ -324,7 +324,7 @@ def _clear_faults(state: Session) -> None:
     if state.lab is None or state.lost is not None or not state.lab.machine.alive():
         return
     # Whoever needs the VM that is lost meanwhile is told; a device that was unplugged has no faults.
-    with contextlib.suppress(VmLostError, QmpCommandError):
+    with contextlib.suppress(VmLostError, DeviceGoneError):
         for nic in state.lab.nics:
             if nic.has_faults:
                 nic.clear_faults()
@@ -364,7 +364,7 @@ def _check_audit(item: pytest.Item) -> None:
 def _violations(lab: Lab) -> list[Violation]:
     found: list[Violation] = []
     # A VM that ends meanwhile is told by the look at the logs; a device may have been unplugged.
-    with contextlib.suppress(VmLostError, QmpCommandError):
+    with contextlib.suppress(VmLostError, DeviceGoneError):
         for nic in lab.nics:
             if nic.has_faults and (violations := nic.audit()):
                 found += violations

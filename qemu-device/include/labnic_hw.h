@@ -800,7 +800,10 @@ enum labnic_audit_rule {
 	 * Writes the address or the size of a ring while its queue is enabled.
 	 */
 	LABNIC_AUDIT_RING_MOVED,
-	/* Writes a register while bus mastering is off. */
+	/*
+	 * Writes a register while bus mastering is off, other than a zero or
+	 * CTRL.RESET.
+	 */
 	LABNIC_AUDIT_WRITE_DISABLED,
 	/* Reads or writes a register while the function is not in D0. */
 	LABNIC_AUDIT_ACCESS_ASLEEP,

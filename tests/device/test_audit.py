@@ -314,7 +314,20 @@ def test_a_register_written_while_bus_mastering_is_off(bench: Bench) -> None:
     bench.nic.registers.write("MAX_FRAME", 100)
     violation = the_only(bench, "write-disabled")
     assert violation.queue is None
-    assert violation.detail == "write of 0x0018"
+    assert violation.detail == "write of 0x64 to 0x0018"
+
+
+def test_a_device_brought_to_rest_while_bus_mastering_is_off(bench: Bench) -> None:
+    """Someone else may have left it at work, before DMA is allowed."""
+    bench.nic.start(0)
+    bench.nic.enable(False)
+    bench.nic.reset()
+    bench.pci.enable(master=False)
+    bench.nic.enable(False)
+    bench.nic.registers.put("TX_CTRL", 0, ENABLE=0)
+    bench.nic.registers.write("MISC_ENABLE", 0)
+    bench.nic.reset()
+    assert bench.faults.audit() == []
 
 
 def test_a_register_read_while_the_function_sleeps(bench: Bench) -> None:
@@ -338,6 +351,14 @@ def test_a_running_queue_put_to_sleep(bench: Bench) -> None:
     pair.tx.enable(False)
     power(bench, D3)
     assert the_only(bench, "stop-running").detail == "D0 is left while its RX queue is enabled"
+
+
+def test_bus_mastering_taken_away_from_a_device_that_hangs_is_excused(bench: Bench) -> None:
+    bench.nic.start(0)
+    with bench.faults.set("hang"):
+        bench.nic.registers.put("TX_CTRL", 0, ENABLE=0)
+        bench.pci.enable(master=False)
+    assert bench.faults.audit() == []
 
 
 def test_memory_out_of_reach_because_bus_mastering_is_off(bench: Bench) -> None:

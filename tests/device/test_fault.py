@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labnic.errors import UsageError
-from labnic.fault import FaultDevice
+from labnic.fault import DeviceGoneError, FaultDevice
 from labnic.pci import CAP_MSIX, PciAddress, PciBus, PciDevice, PciError
 from labnic.qmp import QmpCommandError
 from labnic.qtest import ConditionTimeoutError, wait_until
@@ -566,6 +566,14 @@ def test_the_faults_of_the_machine_that_loads_are_cleared(make_bench: MakeBench,
     assert bench.faults.faults() == []
     assert bench.nic.registers.read("ID") == HW.reg("ID").reset
     assert bench.nic.registers.read("CTRL") == 1
+
+
+def test_a_device_that_has_left_has_no_faults(make_bench: MakeBench) -> None:
+    bench = make_bench(BenchOptions(behind_port=True, arguments=NATIVE))
+    fault = bench.faults.set("irq-lose")
+    unplug(bench)
+    with pytest.raises(DeviceGoneError, match="no device nic0"):
+        fault.state()
 
 
 @pytest.mark.parametrize(

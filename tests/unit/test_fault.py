@@ -9,8 +9,9 @@ import pytest
 
 from labnic.config import NicConfig
 from labnic.errors import UsageError
-from labnic.fault import FaultDevice, Violation, fault_arguments, hardware, register_offset
+from labnic.fault import DeviceGoneError, FaultDevice, Violation, fault_arguments, hardware, register_offset
 from labnic.nic import Nic
+from labnic.qmp import QmpCommandError
 
 HW = hardware()
 
@@ -166,6 +167,15 @@ def test_a_register_that_is_not_there_is_refused(name: object) -> None:
 def test_a_violation_reads_as_a_sentence() -> None:
     assert str(Violation("a-rule", 1, "what it was")) == "a-rule: what it was"
     assert str(Violation("a-rule", 3, "what it was", 5)) == "a-rule on queue 5, 3 times: what it was"
+
+
+def test_a_device_that_was_unplugged_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: FakeDevice, command: str, **arguments: Any) -> Any:
+        raise QmpCommandError(f"QEMU refused {command}: Device '{arguments['path']}' not found")
+
+    monkeypatch.setattr(FakeDevice, "execute", refuse)
+    with pytest.raises(DeviceGoneError, match="there is no device eth0"):
+        FaultDevice(FakeDevice(), "eth0", 2).faults()
 
 
 def test_violations_are_read_and_forgotten(device: FaultDevice, fake: FakeDevice) -> None:

@@ -71,9 +71,10 @@ def test_a_nic_that_can_be_unplugged_is_behind_a_port_of_its_own(spec: MachineSp
     assert nics[1] == "e1000e,id=eth1,netdev=w1,mac=52:54:00:00:00:09,bus=port-eth1"
 
 
-def test_the_audit_is_a_property_of_a_labnic_alone(spec: MachineSpec) -> None:
-    nics = [word for word in command_line(replace(spec, audit=True)) if "netdev=" in word]
-    assert ["auditing=on" in nic for nic in nics] == [True, False]
+def test_the_audit_is_for_every_labnic_that_ever_comes(spec: MachineSpec) -> None:
+    assert value(command_line(replace(spec, audit=True)), "-global") == "labnic.auditing=on"
+    assert "-global" not in command_line(spec)
+    assert "-global" not in command_line(replace(spec, audit=True, nics=spec.nics[1:]))
 
 
 def test_kvm_gets_the_hosts_cpu(spec: MachineSpec) -> None:
