@@ -8,12 +8,14 @@ import pytest
 from labnic.guest import Guest
 from labnic.nic import Nic
 
+from .helpers import pci_address
+
 COMMAND_MASTER = 0x04
 
 
 def set_command(guest: Guest, nic: Nic, change: str) -> None:
     """Change the low byte of the function's command register by a term of the shell's arithmetic."""
-    config = f"/sys/bus/pci/devices/0000:00:{nic.slot:02x}.0/config"
+    config = f"/sys/bus/pci/devices/{pci_address(guest, nic)}/config"
     guest.sh(
         f"old=$(od -An -tu1 -j4 -N1 {config}) && new=$(printf %o $((old {change}))) && "
         f'printf "\\\\$new" | dd of={config} bs=1 seek=4 conv=notrunc 2>/dev/null'
