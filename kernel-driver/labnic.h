@@ -178,7 +178,8 @@ struct labnic {
 	u32 rss_table[LABNIC_RSS_TABLE_SIZE];
 	u8 rss_key[LABNIC_RSS_KEY_SIZE];
 
-	/* Under addr_lock: what the filter has. */
+	/* Under addr_lock: what the filter has, or will when it starts. */
+	bool filtering;
 	u32 rx_mode;
 	u64 slot[LABNIC_ADDR_SLOTS];
 
@@ -280,7 +281,8 @@ int labnic_irq_number(struct labnic *nic, const struct labnic_queue *queue);
 /* labnic_filter.c */
 void labnic_set_rx_mode(struct net_device *netdev);
 int labnic_set_mac_address(struct net_device *netdev, void *addr);
-void labnic_filter_restore(struct labnic *nic);
+void labnic_filter_start(struct labnic *nic);
+void labnic_filter_stop(struct labnic *nic);
 void labnic_rss_default(struct labnic *nic, u32 queues);
 void labnic_rss_program(struct labnic *nic);
 

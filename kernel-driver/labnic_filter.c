@@ -64,7 +64,8 @@ static void labnic_want_fill(struct net_device *netdev,
 static void labnic_slot_write(struct labnic *nic, u32 slot, u64 value)
 {
 	nic->slot[slot] = value;
-	labnic_write64(nic, LABNIC_REG_ADDR_SLOT(slot), value);
+	if (nic->filtering)
+		labnic_write64(nic, LABNIC_REG_ADDR_SLOT(slot), value);
 }
 
 static int labnic_slot_find(const struct labnic *nic, u64 value)
@@ -82,7 +83,8 @@ static void labnic_rx_mode_write(struct labnic *nic, u32 mode)
 	if (mode == nic->rx_mode)
 		return;
 	nic->rx_mode = mode;
-	labnic_write(nic, LABNIC_REG_RX_MODE, mode);
+	if (nic->filtering)
+		labnic_write(nic, LABNIC_REG_RX_MODE, mode);
 }
 
 /*
@@ -142,12 +144,13 @@ void labnic_set_rx_mode(struct net_device *netdev)
  * After a reset of the device, which has forgotten everything. Whoever changes
  * the filter meanwhile is in nic->slot[] before or writes after.
  */
-void labnic_filter_restore(struct labnic *nic)
+void labnic_filter_start(struct labnic *nic)
 {
 	struct net_device *netdev = nic->netdev;
 	u32 i;
 
 	netif_addr_lock_bh(netdev);
+	nic->filtering = true;
 	labnic_write64(nic, LABNIC_REG_MAC,
 		       labnic_mac_value(netdev->dev_addr));
 	for (i = 0; i < LABNIC_ADDR_SLOTS; i++)
@@ -156,6 +159,14 @@ void labnic_filter_restore(struct labnic *nic)
 				       nic->slot[i]);
 	labnic_write(nic, LABNIC_REG_RX_MODE, nic->rx_mode);
 	netif_addr_unlock_bh(netdev);
+}
+
+/* The device is left alone: what the stack wants is kept for the next start. */
+void labnic_filter_stop(struct labnic *nic)
+{
+	netif_addr_lock_bh(nic->netdev);
+	nic->filtering = false;
+	netif_addr_unlock_bh(nic->netdev);
 }
 
 /* Under rtnl. */

@@ -134,7 +134,7 @@ static void labnic_program(struct labnic *nic)
 	labnic_write(nic, LABNIC_REG_DRV_FEATURES, nic->features);
 	labnic_write(nic, LABNIC_REG_MAX_FRAME,
 		     nic->netdev->mtu + LABNIC_OVERHEAD);
-	labnic_filter_restore(nic);
+	labnic_filter_start(nic);
 	labnic_rss_program(nic);
 
 	for (i = 0; i < nic->cfg.queues; i++) {
@@ -173,6 +173,7 @@ static void labnic_disable_queues(struct labnic *nic)
 	bool off = true;
 	u32 i;
 
+	labnic_filter_stop(nic);
 	for (i = 0; i < nic->cfg.queues; i++) {
 		off &= labnic_tx_stop(nic->queues[i].rings);
 		off &= labnic_rx_stop(nic->queues[i].rings);

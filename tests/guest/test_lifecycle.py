@@ -6,6 +6,10 @@ A splat in the kernel's log fails each of these tests (the plugin looks); so the
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+
+from labnic.errors import WireError
 from labnic.guest import Guest
 from labnic.lab import Lab
 from labnic.nic import Nic
@@ -138,3 +142,13 @@ def test_second_down_and_second_up_change_nothing(nic: Nic) -> None:
     nic.ip_link("up")
     works(nic)
     assert deltas(before, nic.statistics()).keys() >= {"rx_packets", "tx_packets"}
+
+
+def test_machine_goes_down_under_traffic(lab_factory: Callable[..., Lab]) -> None:
+    """The interface is up, frames come and go: the driver's shutdown does not keep the machine from going down."""
+    lab = lab_factory()
+    with contextlib.suppress(WireError), Flood(lab.nic, answer=True, rate=1000.0):
+        # Not by way of init, which would end the programs first.
+        lab.guest.start(f"ping -i 0.002 {lab.nic.peer_ip} & usleep 200000; poweroff -f")
+        assert lab.wait_exit(20.0)
+    assert any("reboot: Power down" in line for line in lab.console_tail(3))
