@@ -252,6 +252,7 @@ static int labnic_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		dev_err(&pdev->dev, "the BAR of the registers is too small\n");
 		goto release;
 	}
+	err = -ENOMEM;
 	regs = pci_ioremap_bar(pdev, LABNIC_BAR_REGS);
 	if (!regs)
 		goto release;

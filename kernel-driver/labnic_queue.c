@@ -63,7 +63,8 @@ free_rings:
 static void labnic_set_free(struct labnic_rings **set, u32 count)
 {
 	while (count--)
-		labnic_rings_free(set[count]);
+		if (set[count])
+			labnic_rings_free(set[count]);
 }
 
 static int labnic_set_alloc(struct labnic *nic, struct labnic_rings **set,
@@ -272,6 +273,7 @@ void labnic_halt(struct labnic *nic)
 	labnic_disable_queues(nic);
 }
 
+/* Install @set; it then has the rings that were there before, or NULL. */
 static void labnic_swap(struct labnic *nic, struct labnic_rings **set,
 			const struct labnic_config *cfg)
 {
@@ -279,14 +281,11 @@ static void labnic_swap(struct labnic *nic, struct labnic_rings **set,
 	u32 i;
 
 	for (i = 0; i < max(cfg->queues, nic->cfg.queues); i++) {
-		struct labnic_rings *rings = i < cfg->queues ? set[i] : NULL;
-
 		old = nic->queues[i].rings;
-		labnic_queue_install(&nic->queues[i], rings);
-		if (old && rings)
-			labnic_tx_inherit(rings, old);
-		if (old)
-			labnic_rings_free(old);
+		labnic_queue_install(&nic->queues[i], set[i]);
+		if (old && set[i])
+			labnic_tx_inherit(set[i], old);
+		set[i] = old;
 	}
 	nic->cfg = *cfg;
 }
@@ -325,7 +324,7 @@ static int labnic_grow(struct labnic *nic, u32 queues)
  */
 int labnic_reconfigure(struct labnic *nic, const struct labnic_config *cfg)
 {
-	struct labnic_rings *set[LABNIC_MAX_QUEUES];
+	struct labnic_rings *set[LABNIC_MAX_QUEUES] = {};
 	u32 had = nic->cfg.queues;
 	int err, grow_err = 0;
 
@@ -355,6 +354,11 @@ int labnic_reconfigure(struct labnic *nic, const struct labnic_config *cfg)
 	}
 
 	err = labnic_start(nic);
+	/*
+	 * Not before: large rings take their time, in which no frame would go
+	 * out. The device that was reset knows nothing of them.
+	 */
+	labnic_set_free(set, max(cfg->queues, had));
 	return err ? err : grow_err;
 
 free_irqs:
