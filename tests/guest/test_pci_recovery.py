@@ -78,6 +78,7 @@ def inject(guest: Guest, nic: Nic, uncorrectable: int, correctable: int) -> None
     )
 
 
+@pytest.mark.needs_kernel("aer_inject")
 @pytest.mark.parametrize("severity", ERRORS)
 def test_error_of_the_link_under_traffic(guest: Guest, nic: Nic, severity: str) -> None:
     before = len(dmesg_since(guest, 0))
@@ -88,6 +89,7 @@ def test_error_of_the_link_under_traffic(guest: Guest, nic: Nic, severity: str) 
     works(nic)
 
 
+@pytest.mark.needs_kernel("aer_inject")
 def test_error_of_the_link_while_down(guest: Guest, nic: Nic) -> None:
     before = len(dmesg_since(guest, 0))
     nic.down()

@@ -19,6 +19,8 @@ from labnic.nic import Nic
 from . import frames
 from .helpers import Flood, set_channels, works
 
+pytestmark = pytest.mark.needs_kernel("pm_test")
+
 GROUP = "01:00:5e:7f:12:34"
 AWAKE = "labnic-test: awake"
 

@@ -22,6 +22,7 @@ LAYOUT = 2
 """Raised whenever the content of a kernel's cache entry changes for the same packages."""
 
 FEATURES: Mapping[str, str] = {
+    "aer_inject": "PCIEAER_INJECT",
     "debug_objects": "DEBUG_OBJECTS",
     "dma_api_debug": "DMA_API_DEBUG",
     "fail_function": "FAIL_FUNCTION",
@@ -35,6 +36,7 @@ FEATURES: Mapping[str, str] = {
     "netconsole": "NETCONSOLE",
     "netdev_notifier_error": "NETDEV_NOTIFIER_ERROR_INJECT",
     "page_pool_stats": "PAGE_POOL_STATS",
+    "pm_test": "PM_DEBUG",
     "preempt": "PREEMPT",
     "ubsan": "UBSAN",
 }
@@ -65,6 +67,7 @@ class BuiltKernel(BaseModel):
     memory: str = Field(pattern=r"^[1-9][0-9]*[MG]$")
     slower: float = Field(ge=1, le=100)
     cmdline: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
 
 
@@ -98,8 +101,8 @@ class Kernel:
     ``vmlinux`` is an uncompressed ELF with a PVH note, ``modules`` its ``lib/modules/RELEASE`` (a selection,
     uncompressed), ``kdir`` the directory for ``make -C``, ``config`` its ``.config``, ``compiler`` the gcc for it.
     ``memory`` is the least that a machine needs for it (empty: any), ``slower`` the factor by which a guest takes
-    longer than with a stock kernel, ``parameters`` are words for its command line, ``build`` tells builds apart that
-    have the same packages.
+    longer than with a stock kernel, ``parameters`` are words for its command line, ``lacks`` modules of the guest that
+    it does not have, ``build`` tells builds apart that have the same packages.
     """
 
     name: str
@@ -113,6 +116,7 @@ class Kernel:
     memory: str = ""
     slower: float = 1.0
     parameters: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
     build: str = ""
 
     @property
