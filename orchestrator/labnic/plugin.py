@@ -204,7 +204,8 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     if state.lost is None:
         state.lab.collect()
     # The detector tells of leaks in the log, too, but only how many.
-    last = leaked(state.lab) if state.lost is None else []
+    whole = state.lost is None and not state.interrupted
+    last = leaked(state.lab) if whole else []
     last += unexpected(state.lab.splats(), state.allowed)
     if lender is None:
         state.lab.close()
@@ -348,13 +349,13 @@ def _check_logs(item: pytest.Item) -> None:
 def _check_audit(item: pytest.Item) -> None:
     """What the devices of all labs that run have seen since the last look; each violation is told once."""
     state = item.config.stash[_SESSION]
-    labs = [*([state.lab] if state.lab is not None else []), *state.others]
-    if not labs or state.lost is not None or not state.settings().qemu.audit:
+    if state.lost is not None or not state.settings().qemu.audit:
         return
     allowed = {rule for mark in item.iter_markers("expect_audit") for rule in mark.args}
     unknown = allowed - {rule.name for rule in hardware().audits}
     if unknown:
         raise UsageError(f"expect_audit: there is no rule {', '.join(sorted(unknown))}", hint="see docs/registers.md")
+    labs = [*([state.lab] if state.lab is not None else []), *state.others]
     found = [violation for lab in labs if lab.machine.alive() for violation in _violations(lab)]
     wrong = [str(violation) for violation in found if violation.rule not in allowed]
     if wrong:

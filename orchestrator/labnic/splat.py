@@ -37,7 +37,7 @@ KINDS: Sequence[tuple[str, re.Pattern[str]]] = tuple(
         ("ubsan", r"UBSAN: "),
         ("refcount", r"refcount_t: |ref_tracker: "),
         ("kmemleak", r"unreferenced object 0x|kmemleak: \d+ new suspected memory leaks"),
-        ("kmemleak", r"kmemleak: (?:Kernel memory leak detector disabled|Memory pool empty|Cannot allocate)"),
+        ("kmemleak", r"kmemleak: (?:Kernel memory leak detector disabled|Memory pool empty)"),
         ("rcu stall", r"rcu: INFO: |rcu_\w+ (?:self-)?detected stall|INFO: rcu_\w+ detected"),
         ("hung task", r"INFO: task .+ blocked for more than \d+ seconds"),
         ("irq storm", r"irq \d+: nobody cared"),
