@@ -8,7 +8,13 @@ import pytest
 from labnic.guest import Guest
 from labnic.nic import Nic
 
+from . import frames
 from .helpers import pci_address
+
+FRAMES = 3000
+ROUNDS = 20
+WAITING = 150
+"""Frames that the wire's socket holds while the device takes none."""
 
 COMMAND_MASTER = 0x04
 
@@ -24,6 +30,28 @@ def set_command(guest: Guest, nic: Nic, change: str) -> None:
 
 def test_a_driver_that_does_nothing_wrong_is_not_accused(nic: Nic) -> None:
     nic.ping()
+    assert nic.audit() == []
+
+
+def test_a_driver_under_load_is_not_accused(nic: Nic) -> None:
+    """More frames than its rings hold, in both directions, as fast as they go."""
+    with nic.reflect():
+        for number in range(FRAMES):
+            nic.wire.send(frames.make(100 + number % 1000, dst=nic.mac, src=nic.peer_mac, seed=number % 7))
+    assert nic.arp() == nic.mac
+    assert nic.statistics()["rx_packets"] >= FRAMES
+    assert nic.audit() == []
+
+
+def test_a_driver_that_falls_behind_is_not_accused(nic: Nic) -> None:
+    """Frames that wait outside come faster than any poll: the driver's events race with them, and may not go back."""
+    before = nic.statistics()["rx_packets"]
+    for _ in range(ROUNDS):
+        with nic.fault("rx-stall", count=0):
+            for number in range(WAITING):
+                nic.wire.send(frames.make(100, dst=nic.mac, src=nic.peer_mac, seed=number % 7))
+        assert nic.arp() == nic.mac
+    assert nic.statistics()["rx_packets"] >= before + ROUNDS * WAITING
     assert nic.audit() == []
 
 
