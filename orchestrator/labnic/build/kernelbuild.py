@@ -69,7 +69,6 @@ def build_kernel(name: str, source: BuiltKernel, cache: Cache, progress: Progres
         "source": str(pin),
         "config": hash_files(fragments, folder),
         "compiler": _compiler_version(name, source),
-        "leave_out": source.leave_out,
         "layout": LAYOUT,
     }
 
@@ -132,7 +131,7 @@ class _Build:
         self.work = cache.root / "work" / "kernel" / cache.name({"source": str(pin), "leave_out": source.leave_out})
         self.tree = self.work / "tree"
         self._unpacked = self.work / "unpacked"
-        self.log = cache.root / "logs" / f"kernel-{name}.log"
+        self.log = cache.root / "logs" / f"kernel-{name}-{self.work.name[:8]}.log"
 
     def run(self, target: Path) -> None:
         """Fill the cache entry ``target``."""
