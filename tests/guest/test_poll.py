@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How the driver polls: its budget, and that it looks again."""
+"""How the driver polls: its budget, and its end."""
 
 from __future__ import annotations
 
+from labnic.guest import Guest
 from labnic.nic import Nic
+from labnic.observer import Observer
 from labnic.qmp import Qmp
 
 from . import frames
@@ -25,4 +27,30 @@ def test_more_frames_at_once_than_a_poll_may_take(nic: Nic, qmp: Qmp) -> None:
             qmp.cont()
         wanted = (lap + 1) * count
         eventually(lambda: deltas(before, nic.statistics()).get("rx_packets"), wanted, what="frames received")
+    works(nic)
+
+
+def storm(nic: Nic) -> None:
+    """Begin a storm, on a wire that sends everything back, and wait until it goes."""
+    wanted = nic.statistics()["rx_packets"] + 4 * BUDGET
+    nic.wire.send(*(frames.to_guest(nic, 60, seed=n) for n in range(BUDGET)))
+    eventually(lambda: nic.statistics()["rx_packets"] > wanted, True, what="a storm goes")
+
+
+def test_stop_ends_polls_that_never_rest(guest: Guest, nic: Nic) -> None:
+    """Frames go round between guest and wire, so that a poll runs, or is about to, whenever the interface goes down."""
+    with Observer(guest) as observer, nic.reflect():
+        observer.attach_dev(nic.name)
+        nic.wire.answer = lambda frame: frame
+        try:
+            for _ in range(8):
+                storm(nic)
+                nic.ip_link("down")
+                nic.ip_link("up")
+                nic.wait_carrier(True)
+        finally:
+            nic.wire.answer = None
+        violations = observer.violations()
+    assert not violations, "\n".join(map(str, violations))
+    nic.configure()
     works(nic)

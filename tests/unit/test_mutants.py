@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import io
 import re
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -19,6 +23,7 @@ from labnic.mutants.lane import Lane
 from labnic.mutants.recorder import Failure, Findings, classify
 from labnic.mutants.tree import StaleError, mutate
 from labnic.mutants.verdict import Memory, judge
+from labnic.mutants.watch import Watch
 from labnic.mutants.worker import Request
 from labnic.plugin import SplatFailure
 from labnic.splat import Splat
@@ -109,6 +114,10 @@ def test_without_words_all_are_chosen_and_a_wrong_one_is_refused() -> None:
     assert catalog.select(EVERY, []) == EVERY
     with pytest.raises(UsageError, match="no mutant is named nonsense"):
         catalog.select(EVERY, ["driver/*", "nonsense"])
+
+
+def test_every_rule_has_a_mutant() -> None:
+    assert {each.rule for each in EVERY} == set(catalog.RULES)
 
 
 @pytest.mark.parametrize("each", EVERY, ids=lambda each: each.name)
@@ -212,6 +221,51 @@ def test_the_table_has_a_line_for_each(tmp_path: Path) -> None:
     found = judge(mutant(tmp_path), Findings(failures=[Failure("tests/guest/test_x.py::test_y", "panic", "Oops")]))
     verdict.table([found], Console(file=stream))
     assert re.search(r"driver/x .* S4 .* killed .* test_x.py test_y .* panic: Oops", stream.getvalue())
+
+
+# Watching
+
+KASAN = "[    1.0] BUG: KASAN: use-after-free in labnic_poll\n"
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[tuple[Watch, Path, Mock]]:
+    """A watch that follows a VM, which is a log file and a process to be killed."""
+    log, process, watch = tmp_path / "console.log", Mock(), Watch()
+    log.write_text(KASAN)
+    watch.follow(Mock(machine=Mock(console_log=log, process=process)))
+    yield watch, log, process
+    watch.pytest_sessionfinish()
+
+
+def test_the_kernels_complaint_ends_a_test_at_once(watched: tuple[Watch, Path, Mock]) -> None:
+    watch, log, process = watched
+    running = watch.pytest_runtest_call()
+    next(running)
+    with log.open("a") as file:
+        file.write(KASAN)
+    with pytest.raises(SplatFailure, match="KASAN"):
+        time.sleep(10.0)
+    assert not process.kill.called
+    running.close()
+
+
+def test_a_complaint_between_tests_interrupts_nothing(watched: tuple[Watch, Path, Mock]) -> None:
+    _, log, _ = watched
+    with log.open("a") as file:
+        file.write(KASAN)
+    time.sleep(0.3)
+
+
+def test_a_clean_up_that_hangs_ends_with_its_vm(
+    watched: tuple[Watch, Path, Mock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, _, process = watched
+    killed = threading.Event()
+    process.kill.side_effect = killed.set
+    monkeypatch.setattr("labnic.mutants.watch.CLEANUP_LIMIT", 0.0)
+    watch.pytest_runtest_logreport(Mock(failed=True))
+    assert killed.wait(10.0)
 
 
 # Memory

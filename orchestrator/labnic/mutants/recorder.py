@@ -18,7 +18,7 @@ from labnic.errors import (
     VmLostError,
     WireError,
 )
-from labnic.plugin import SplatFailure
+from labnic.plugin import AuditFailure, SplatFailure
 
 KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (GuestPanicError, "panic"),
@@ -28,6 +28,7 @@ KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (CommandTimeoutError, "time-out"),
     (WireError, "no frame"),
     (LabnicError, "refused"),
+    (AuditFailure, "audit"),
     (AssertionError, "assertion"),
 )
 """Words for what a test failed with, the first that fits."""
@@ -81,7 +82,9 @@ def classify(error: BaseException) -> tuple[str, str]:
     if isinstance(error, SplatFailure):
         kinds = dict.fromkeys(splat.kind for splat in error.splats)
         return SPLAT + ", ".join(kinds), error.splats[0].first[:_LONGEST]
-    text = next(iter(str(error).strip().splitlines()), "")[:_LONGEST]
+    # An audit's failure begins with a sentence that says no more than its kind.
+    lines = str(error).strip().splitlines()[1 if isinstance(error, AuditFailure) else 0 :]
+    text = (lines or [""])[0][:_LONGEST]
     if isinstance(error, pytest.fail.Exception):
         return ("time-out" if "pytest-timeout" in text else "assertion"), text
     for cls, kind in KINDS:

@@ -19,7 +19,7 @@ _TAG = "no-driver"
 
 
 class Stand:
-    """Lends a lab, one at a time, with the driver that was last set; close it at the end.
+    """One lab, with the kernel and the driver that were last set; close it at the end.
 
     ``folder`` gets a folder of logs for each boot.
     """
@@ -35,12 +35,15 @@ class Stand:
         self.module = Path()
         self.boots = 0
 
-    def lend(self) -> Lab:
-        """The lab as it was after its boot, then with the module loaded (see `labnic.plugin.Lender`).
-
-        Raises what loading it raises; `LabnicError` when there is no way to boot.
-        """
+    def fresh(self) -> Lab:
+        """The lab as it was after its boot. Raises `LabnicError` when it does not boot."""
         lab = self._restored() or self._booted()
+        # What came in the log up to now is of the use before, or of the boot.
+        lab.splats()
+        return lab
+
+    def load(self, lab: Lab) -> None:
+        """Load the module into a fresh lab. Raises what that raises, or `SplatFailure` when the kernel complained."""
         try:
             lab.insmod(self.module)
         except LabnicError as error:
@@ -48,7 +51,6 @@ class Stand:
             if splats := lab.splats():
                 raise SplatFailure(splats) from error
             raise
-        return lab
 
     def _restored(self) -> Lab | None:
         """The running lab taken back, or None when it is another kernel's, has ended, or cannot be taken back."""
@@ -59,11 +61,13 @@ class Stand:
             for nic in lab.nics:
                 nic.set_link(True)
             lab.snapshot_load(_TAG)
+            for nic in lab.nics:
+                if nic.has_faults:
+                    nic.clear_faults()
+                    nic.audit_clear()
             lab.guest.run(["true"], check=True, timeout=10.0)
         except LabnicError:
             return None
-        # What came in the log up to now is of the use before.
-        lab.splats()
         return lab
 
     def _booted(self) -> Lab:

@@ -20,8 +20,10 @@ import pytest
 
 import labnic.plugin
 from labnic.build.cache import PROJECT
+from labnic.lab import Lab
 from labnic.mutants.recorder import Findings, Recorder
 from labnic.mutants.stand import Stand
+from labnic.mutants.watch import Watch
 from labnic.report import Phases
 from labnic.settings import load_settings
 
@@ -79,16 +81,17 @@ class Worker:
         if group == "device" and request.plugin:
             argv += ["--plugin", request.plugin]
         if group == "guest" and request.module:
-            plugins.append(self._lender(request))
+            watch = Watch()
+            plugins += [watch, self._lender(request, watch)]
         pytest.main(argv, plugins)
         return recorder.findings
 
-    def _lender(self, request: Request) -> object:
+    def _lender(self, request: Request, watch: Watch) -> object:
         if self._stand is None:
             config = load_settings(Path(request.config) if request.config else None).config
             self._stand = Stand(config, self._folder, Phases())
         self._stand.kernel, self._stand.module = request.kernel, Path(request.module)
-        return _Lending(self._stand)
+        return _Lending(self._stand, watch)
 
     def close(self) -> None:
         """End the VM."""
@@ -101,8 +104,16 @@ class _Lending:
 
     __name__ = labnic.plugin.LENDER
 
-    def __init__(self, stand: Stand) -> None:
-        self.lend = stand.lend
+    def __init__(self, stand: Stand, watch: Watch) -> None:
+        self._stand = stand
+        self._watch = watch
+
+    def lend(self) -> Lab:
+        """See `labnic.plugin.Lender`."""
+        lab = self._stand.fresh()
+        self._watch.follow(lab)
+        self._stand.load(lab)
+        return lab
 
 
 def main(folder: Path, channel: socket.socket) -> None:
