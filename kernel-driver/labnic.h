@@ -253,6 +253,7 @@ int labnic_tx_alloc(struct labnic_rings *rings, u32 size);
 void labnic_tx_free(struct labnic_rings *rings);
 void labnic_tx_program(struct labnic_rings *rings);
 bool labnic_tx_stop(struct labnic_rings *rings);
+void labnic_tx_purge(struct labnic_rings *rings);
 void labnic_tx_inherit(struct labnic_rings *rings, struct labnic_rings *old);
 void labnic_tx_resume(struct labnic_rings *rings);
 void labnic_tx_clean(struct labnic_rings *rings, int budget);

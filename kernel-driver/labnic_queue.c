@@ -285,6 +285,9 @@ static void labnic_swap(struct labnic *nic, struct labnic_rings **set,
 		labnic_queue_install(&nic->queues[i], set[i]);
 		if (old && set[i])
 			labnic_tx_inherit(set[i], old);
+		/* The rest is counted while nobody else counts. */
+		if (old)
+			labnic_tx_purge(old);
 		set[i] = old;
 	}
 	nic->cfg = *cfg;

@@ -400,14 +400,19 @@ static void labnic_tx_drop(struct labnic_rings *rings)
 	labnic_tx_count_drop(rings->queue);
 }
 
-/* With the queue halted: what is still in the ring is dropped. */
+/* With the queue halted: what is still in the ring is dropped, and counted. */
+void labnic_tx_purge(struct labnic_rings *rings)
+{
+	while (rings->tx.clean != rings->tx.next)
+		labnic_tx_drop(rings);
+}
+
+/* What is still in the ring is dropped; the queue is halted then. */
 void labnic_tx_free(struct labnic_rings *rings)
 {
 	struct labnic_tx_ring *tx = &rings->tx;
 
-	while (tx->clean != tx->next)
-		labnic_tx_drop(rings);
-
+	labnic_tx_purge(rings);
 	dma_free_coherent(tx->dev, tx->size * sizeof(*tx->desc), tx->desc,
 			  tx->dma);
 	kvfree(tx->bufs);
