@@ -22,7 +22,7 @@
  * One cannot be a correct driver's either, but for a store that its processor
  * keeps back longer than a poll takes.
  */
-#define LABNIC_AUDIT_STALE 4
+#define LABNIC_AUDIT_STALE 2
 
 static LabnicRing *labnic_audit_device_ring(LabnicState *s, bool tx,
                                             unsigned qi)
@@ -244,10 +244,10 @@ void labnic_audit_event_slow(LabnicState *s, bool tx, unsigned qi,
         r->stale = (int32_t)(r->shown - event) > 1 ? r->stale + 1 : 0;
         if (r->stale >= LABNIC_AUDIT_STALE) {
             labnic_audit_violation(s, LABNIC_AUDIT_EVENT_STALE, qi,
-                                   "%s event %u, the %uth in a row that is "
-                                   "older than %u, which was shown",
-                                   tx ? "TX" : "RX", event, r->stale,
-                                   r->shown);
+                                   "%s event %u is older than %u, which was "
+                                   "shown; %u such events in a row",
+                                   tx ? "TX" : "RX", event, r->shown,
+                                   r->stale);
         }
     }
     r->has_event = true;
