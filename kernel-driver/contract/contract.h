@@ -19,7 +19,8 @@
 #include <linux/seq_file.h>
 
 #define NC_STACK	24	/* entries of a violation's stack */
-#define NC_VIOLATIONS	48	/* different ones kept for an interface */
+#define NC_SYMBOL	64	/* bytes of the name of one */
+#define NC_VIOLATIONS	32	/* different ones kept for an interface */
 #define NC_RETURNS	6	/* different values kept for a callback */
 #define NC_POLLS	64	/* polls of one interface at the same time */
 #define NC_VECTORS	80	/* interrupt vectors learnt for an interface */
@@ -93,12 +94,14 @@ struct nc_seen {
 	atomic_long_t other_returns;
 	atomic_long_t judged[NC_RULES];
 	atomic_long_t violated[NC_RULES];
+	atomic_long_t own[NC_RULES];	/* of these: see nc_own_call() */
 };
 
 struct nc_violation {
 	enum nc_kind kind;
 	enum nc_rule rule;
 	const char *text;
+	bool own;		/* the driver called its callback itself */
 	long value;		/* of the first time, as the text says */
 	unsigned long state;
 	unsigned long count;
@@ -107,6 +110,7 @@ struct nc_violation {
 	int cpu;
 	unsigned int depth;
 	unsigned long stack[NC_STACK];
+	char names[NC_STACK][NC_SYMBOL];	/* of what was unloaded */
 };
 
 struct nc_vector {
@@ -157,6 +161,8 @@ struct nc_call {
 	struct nc_dev *nd;
 	const struct nc_callback *callback;
 	enum nc_kind kind;
+	unsigned long function;	/* the callback, and where it returns to */
+	unsigned long caller;
 	unsigned long state;	/* NC_PROCESS ... */
 	unsigned long entry_flags;	/* interrupts, as the caller had them */
 	bool irqs_off_now;	/* at the return */
@@ -224,11 +230,13 @@ void nc_note(struct nc_dev *nd, enum nc_kind kind, enum nc_rule rule,
 	     bool kept, const char *text, long value);
 void nc_count(struct nc_dev *nd, enum nc_kind kind, unsigned long state);
 void nc_count_return(struct nc_seen *seen, long value);
+void nc_keep_names(const struct module *module);
 void nc_clear(struct nc_dev *nd);
 u64 nc_rules_of(const struct nc_callback *callback);
 
 /* contract_ops.c: the callbacks that are called seldom */
 void nc_open_enter(struct nc_call *call, struct pt_regs *regs);
+void nc_open_leave(struct nc_call *call, long ret);
 void nc_stop_enter(struct nc_call *call, struct pt_regs *regs);
 void nc_stop_leave(struct nc_call *call, long ret);
 void nc_init_enter(struct nc_call *call, struct pt_regs *regs);

@@ -325,6 +325,7 @@ static int nc_module_event(struct notifier_block *nb, unsigned long event,
 		return NOTIFY_DONE;
 	rtnl_lock();
 	nc_life_module_gone(module->name);
+	nc_keep_names(module);
 	nc_probes_forget(module);
 	rtnl_unlock();
 	return NOTIFY_OK;

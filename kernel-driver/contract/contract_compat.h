@@ -61,6 +61,16 @@ static inline bool nc_irqs_off(const struct pt_regs *regs)
 #endif
 }
 
+/* Where a function that has just been entered returns to. */
+static inline unsigned long nc_return_address(struct pt_regs *regs)
+{
+#ifdef CONFIG_X86
+	return regs_get_kernel_stack_nth(regs, 0);
+#else
+#error "say here where this architecture keeps the return address"
+#endif
+}
+
 /* How deep the current task is in RCU read sections. */
 static inline int nc_rcu_depth(void)
 {

@@ -35,6 +35,15 @@ void nc_open_enter(struct nc_call *call, struct pt_regs *regs)
 	WRITE_ONCE(nd->stopped, false);
 }
 
+/* One that fails leaves the interface as stop does. */
+void nc_open_leave(struct nc_call *call, long ret)
+{
+	if (!(int)ret)
+		return;
+	nc_poll_stopped(call);
+	WRITE_ONCE(call->nd->stopped, true);
+}
+
 void nc_stop_enter(struct nc_call *call, struct pt_regs *regs)
 {
 	nc_judge(call, NC_S3, !netif_running(call->nd->dev),

@@ -135,7 +135,8 @@ void nc_poll_enter(struct nc_call *call, struct pt_regs *regs)
 	call->entry_flags = call->state & BIT(NC_IRQS_OFF);
 	if (!budget)
 		call->state |= BIT(NC_NETPOLL);
-	if (READ_ONCE(napi->thread) == current)
+	if (READ_ONCE(napi->thread) == current &&
+	    call->state & BIT(NC_PROCESS))
 		call->state |= BIT(NC_THREADED);
 	if (state & NAPIF_STATE_SCHED)
 		call->state |= BIT(NC_SCHED);
@@ -188,5 +189,5 @@ void nc_poll_stopped(struct nc_call *call)
 		if ((READ_ONCE(napi->state) & off) != off)
 			disabled = false;
 	nc_judge(call, NC_S4, disabled,
-		 "a NAPI is still enabled when stop returns", 0);
+		 "a NAPI is still enabled at the return", 0);
 }

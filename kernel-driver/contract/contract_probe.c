@@ -55,6 +55,8 @@ static int nc_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
 	call->nd = nd;
 	call->kind = probe->kind;
 	call->callback = &nc_callbacks[probe->kind];
+	call->function = (unsigned long)probe->function;
+	call->caller = nc_return_address(regs);
 	call->state = nc_context(&rp->kp, regs);
 	nc_enter(call, regs);
 	return 0;

@@ -76,10 +76,11 @@ static void nc_show_rule(struct seq_file *seq, const struct nc_dev *nd,
 		   nc_rule_names[rule], nd->name,
 		   nd->driver[0] ? nd->driver : "-", nc_callbacks[kind].name,
 		   nc_context_witness());
-	seq_printf(seq, " calls=%ld judged=%ld violations=%ld",
+	seq_printf(seq, " calls=%ld judged=%ld violations=%ld own=%ld",
 		   atomic_long_read(&seen->calls),
 		   atomic_long_read(&seen->judged[rule]),
-		   atomic_long_read(&seen->violated[rule]));
+		   atomic_long_read(&seen->violated[rule]),
+		   atomic_long_read(&seen->own[rule]));
 	nc_show_state(seq, "contexts", seen, 0, NC_FIRST_LOCK);
 	nc_show_state(seq, "locks", seen, NC_FIRST_LOCK, NC_STATE_BITS);
 	nc_show_returns(seq, kind, seen);
@@ -111,10 +112,10 @@ enum { NETDEV_TX_LOCKED = -1 };
 /* Rules that no probe judges, and why. */
 static void nc_show_others(struct seq_file *seq)
 {
-	seq_printf(seq, "rule=X8 dev=- driver=- callback=- witness=compiler calls=0 judged=1 violations=%d contexts= locks= returns= why=the-name-is-gone\n",
+	seq_printf(seq, "rule=X8 dev=- driver=- callback=- witness=compiler calls=0 judged=1 violations=%d own=0 contexts= locks= returns= why=the-name-is-gone\n",
 		   NETDEV_TX_LOCKED != -1);
-	seq_puts(seq, "rule=X3 dev=- driver=- callback=- witness=none calls=0 judged=0 violations=0 contexts= locks= returns= why=the-filter-is-judged-by-packets\n");
-	seq_printf(seq, "rule=N5 dev=- driver=- callback=- witness=none calls=0 judged=0 violations=0 contexts= locks= returns= why=%s\n",
+	seq_puts(seq, "rule=X3 dev=- driver=- callback=- witness=none calls=0 judged=0 violations=0 own=0 contexts= locks= returns= why=the-filter-is-judged-by-packets\n");
+	seq_printf(seq, "rule=N5 dev=- driver=- callback=- witness=none calls=0 judged=0 violations=0 own=0 contexts= locks= returns= why=%s\n",
 		   NC_HAS_OPS_LOCK ? "not-judged" : "not-in-this-kernel");
 }
 
@@ -151,15 +152,19 @@ static void nc_show_violation(struct seq_file *seq, const struct nc_dev *nd,
 {
 	unsigned int i;
 
-	seq_printf(seq, "rule=%s dev=%s driver=%s callback=%s count=%lu value=%ld pid=%d cpu=%d contexts=",
+	seq_printf(seq, "rule=%s dev=%s driver=%s callback=%s own=%d count=%lu value=%ld pid=%d cpu=%d contexts=",
 		   nc_rule_names[v->rule], nd->name,
 		   nd->driver[0] ? nd->driver : "-",
-		   nc_callbacks[v->kind].name, v->count, v->value, v->pid,
-		   v->cpu);
+		   nc_callbacks[v->kind].name, v->own, v->count, v->value,
+		   v->pid, v->cpu);
 	nc_show_context(seq, v->state);
 	seq_printf(seq, "\n text %s\n task %s\n", v->text, v->task);
-	for (i = 0; i < v->depth; i++)
-		seq_printf(seq, " stack %pS\n", (void *)v->stack[i]);
+	for (i = 0; i < v->depth; i++) {
+		if (v->names[i][0])
+			seq_printf(seq, " stack %s\n", v->names[i]);
+		else
+			seq_printf(seq, " stack %pS\n", (void *)v->stack[i]);
+	}
 }
 
 static int violations_show(struct seq_file *seq, void *data)

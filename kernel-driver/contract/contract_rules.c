@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The table of callbacks with their rules, and what all of them share. */
+#include <linux/module.h>
 #include <linux/stacktrace.h>
 
 #include "contract.h"
 #include "contract_compat.h"
+
+#define NC_PROBE_STACK	16	/* calls that the probes themselves make */
+#define NC_ENTRY	32	/* bytes at a function's beginning */
 
 #define NC_OP(name)	offsetof(const struct net_device_ops, ndo_##name)
 
@@ -31,8 +35,9 @@ const struct nc_callback nc_callbacks[NC_KINDS] = {
 	},
 	[NC_OPEN] = {
 		.name = "ndo_open", .op = NC_OP(open), .returns = true,
-		.rtnl = NC_O1, .process = NC_O2, .enter = nc_open_enter,
-		.more = NC_RULE(N1),
+		.rtnl = NC_O1, .process = NC_O2,
+		.more = NC_RULE(N1) | NC_RULE(S4),
+		.enter = nc_open_enter, .leave = nc_open_leave,
 	},
 	[NC_STOP] = {
 		.name = "ndo_stop", .op = NC_OP(stop), .returns = true,
@@ -136,13 +141,14 @@ u64 nc_rules_of(const struct nc_callback *callback)
 static struct nc_violation *nc_violation_of(struct nc_dev *nd,
 					    enum nc_kind kind,
 					    enum nc_rule rule,
-					    const char *text)
+					    const char *text, bool own)
 {
 	unsigned int n = nd->violations_kept;
 	struct nc_violation *v;
 
 	for (v = nd->violations; v < nd->violations + n; v++)
-		if (v->kind == kind && v->rule == rule && v->text == text)
+		if (v->kind == kind && v->rule == rule && v->text == text &&
+		    v->own == own)
 			return v;
 	if (n == NC_VIOLATIONS) {
 		nd->violations_lost++;
@@ -151,30 +157,98 @@ static struct nc_violation *nc_violation_of(struct nc_dev *nd,
 	v->kind = kind;
 	v->rule = rule;
 	v->text = text;
+	v->own = own;
 	v->count = 0;
 	nd->violations_kept = n + 1;
 	return v;
 }
 
+/*
+ * The stack from the callback on at its entry, from its caller on at its
+ * return, or all of it when neither is found: without the probe's own calls.
+ */
+static void nc_save_stack(struct nc_violation *v, const struct nc_call *call)
+{
+	unsigned long all[NC_STACK + NC_PROBE_STACK], at;
+	unsigned int i, first = 0;
+	unsigned int n = stack_trace_save(all, ARRAY_SIZE(all), 2);
+
+	for (i = 0; i < n && call && !first; i++) {
+		at = all[i];
+		if (at == call->caller ||
+		    (at >= call->function && at < call->function + NC_ENTRY))
+			first = i;
+	}
+	v->depth = min_t(unsigned int, n - first, NC_STACK);
+	memcpy(v->stack, all + first, v->depth * sizeof(v->stack[0]));
+	memset(v->names, 0, sizeof(v->names));
+}
+
+/*
+ * Drivers call their callbacks themselves, too, and may know why that is safe.
+ * It is told apart: the one who calls is in the same module.
+ */
+static bool nc_own_call(const struct nc_call *call)
+{
+	char caller[32], callback[32];
+
+	nc_module_of(call->caller, caller, sizeof(caller));
+	nc_module_of(call->function, callback, sizeof(callback));
+	return caller[0] && !strcmp(caller, callback);
+}
+
+/* Where this is, for what is no call of a callback. */
+static unsigned long nc_here(void)
+{
+	if (in_hardirq())
+		return BIT(NC_HARDIRQ);
+	return in_serving_softirq() ? BIT(NC_SOFTIRQ) : BIT(NC_PROCESS);
+}
+
 static void nc_violate(struct nc_dev *nd, enum nc_kind kind,
 		       enum nc_rule rule, const char *text, long value,
-		       unsigned long state)
+		       const struct nc_call *call)
 {
+	bool own = call && nc_own_call(call);
 	struct nc_violation *v;
 	unsigned long flags;
 
 	atomic_long_inc(&nd->seen[kind].violated[rule]);
+	if (own)
+		atomic_long_inc(&nd->seen[kind].own[rule]);
 	raw_spin_lock_irqsave(&nd->lock, flags);
-	v = nc_violation_of(nd, kind, rule, text);
+	v = nc_violation_of(nd, kind, rule, text, own);
 	if (v && !v->count++) {
 		v->value = value;
-		v->state = state;
+		v->state = call ? call->state : nc_here();
 		memcpy(v->task, current->comm, sizeof(v->task));
 		v->pid = current->pid;
 		v->cpu = smp_processor_id();
-		v->depth = stack_trace_save(v->stack, NC_STACK, 2);
+		nc_save_stack(v, call);
 	}
 	raw_spin_unlock_irqrestore(&nd->lock, flags);
+}
+
+static void nc_keep_names_of(struct nc_violation *v,
+			     const struct module *module)
+{
+	unsigned int i;
+
+	for (i = 0; i < v->depth; i++)
+		if (within_module(v->stack[i], module))
+			snprintf(v->names[i], NC_SYMBOL, "%pS",
+				 (void *)v->stack[i]);
+}
+
+/* The module goes, and with it the names of its functions. Under rtnl. */
+void nc_keep_names(const struct module *module)
+{
+	struct nc_dev *nd;
+	unsigned int i;
+
+	list_for_each_entry(nd, &nc_devs, list)
+		for (i = 0; i < nd->violations_kept; i++)
+			nc_keep_names_of(&nd->violations[i], module);
 }
 
 /* One look at one rule, outside of a call of a callback. */
@@ -184,7 +258,7 @@ void nc_note(struct nc_dev *nd, enum nc_kind kind, enum nc_rule rule,
 	nd->seen[kind].there = true;
 	atomic_long_inc(&nd->seen[kind].judged[rule]);
 	if (!kept)
-		nc_violate(nd, kind, rule, text, value, 0);
+		nc_violate(nd, kind, rule, text, value, NULL);
 }
 
 /* One look at one rule: ``text`` says what is wrong unless it is kept. */
@@ -193,8 +267,7 @@ void nc_judge(struct nc_call *call, enum nc_rule rule, bool kept,
 {
 	atomic_long_inc(&call->nd->seen[call->kind].judged[rule]);
 	if (!kept)
-		nc_violate(call->nd, call->kind, rule, text, value,
-			   call->state);
+		nc_violate(call->nd, call->kind, rule, text, value, call);
 }
 
 void nc_count(struct nc_dev *nd, enum nc_kind kind, unsigned long state)

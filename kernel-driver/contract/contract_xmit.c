@@ -86,9 +86,11 @@ void nc_stats64_leave(struct nc_call *call, long ret)
 
 	raw_spin_lock_irqsave(&nd->lock, flags);
 	for (i = 0; i < NC_COUNTERS; i++) {
+		/* From there on it counts anew: one fall is told once. */
 		if (now[i] < floor[i])
 			less = min(less, i);
-		largest[i] = max(largest[i], now[i]);
+		if (now[i] < floor[i] || now[i] > largest[i])
+			largest[i] = now[i];
 	}
 	raw_spin_unlock_irqrestore(&nd->lock, flags);
 	nc_judge(call, NC_G1, less == NC_COUNTERS,

@@ -37,6 +37,8 @@ class RuleReport:
     calls: int
     judged: int
     violations: int
+    own: int
+    """Of the violations: the driver called its callback itself, and not the kernel."""
     contexts: Mapping[str, int] = field(default_factory=dict)
     locks: Mapping[str, int] = field(default_factory=dict)
     returns: Mapping[str, int] = field(default_factory=dict)
@@ -56,12 +58,15 @@ class ContractViolation:
     contexts: tuple[str, ...]
     text: str
     task: str
+    own: bool
+    """The driver called its callback itself."""
     stack: tuple[str, ...]
 
     def __str__(self) -> str:
         calls = "".join(f"\n    {frame}" for frame in self.stack)
         where = f"{self.dev} {self.callback}, in {self.task} ({', '.join(self.contexts) or 'process'})"
-        return f"{self.rule}: {self.text} [{self.value}], {self.count} times: {where}{calls}"
+        by = ", by the driver itself" if self.own else ""
+        return f"{self.rule}: {self.text} [{self.value}]{by}, {self.count} times: {where}{calls}"
 
 
 def parse_report(text: str) -> list[RuleReport]:
@@ -98,6 +103,7 @@ def parse_violations(text: str) -> list[ContractViolation]:
                 contexts=tuple(words["contexts"].split(",")) if words["contexts"] else (),
                 text=told["text"],
                 task=told["task"],
+                own=words["own"] == "1",
                 stack=tuple(rest for name, rest in parts if name == "stack"),
             )
         )
@@ -136,6 +142,7 @@ def _rule(words: Mapping[str, str]) -> RuleReport:
             calls=int(words["calls"]),
             judged=int(words["judged"]),
             violations=int(words["violations"]),
+            own=int(words["own"]),
             contexts=_counts(words["contexts"]),
             locks=_counts(words["locks"]),
             returns=_counts(words["returns"]),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from labnic import kmemleak
 from labnic.build.cache import Cache
 from labnic.build.driver import Module, build_module
 from labnic.config import NicConfig
@@ -21,6 +22,8 @@ from labnic.observer import FOLDER, MODULE, ContractViolation, Observer, RuleRep
 from .helpers import Flood, works
 
 BADNET = Module("badnet", Path("tests/guest/badnet"), "badnet", (Path("kernel-driver/contract/contract_compat.h"),))
+
+RX_MODE = "ndo_set_rx_mode"
 
 SEND = "echo x >/dev/udp/198.51.100.2/9"
 """For bash: makes the kernel ask for the address, which is a frame at once (TEST-NET-2, RFC 5737)."""
@@ -187,6 +190,7 @@ def test_an_interface_that_vanishes_is_let_go(observer: Observer, lab: Lab, nic:
     observer.attach_dev(nic.name)
     lab.rmmod()
     assert observer.attached() == [f"dev {nic.name} (gone)"]
+    assert not observer.violations(), told(observer.violations())
     assert rows(observer.report(), nic.name)["S1", "ndo_stop"].calls == 1
     lab.insmod()
     works(nic)
@@ -210,35 +214,69 @@ def test_unload_under_traffic_and_in_callbacks(guest: Guest, nic: Nic) -> None:
 
 # Other drivers
 
-OTHERS = {
-    "e1000e": "52:54:00:6c:62:11",
-    "virtio-net-pci": "52:54:00:6c:62:12",
-    "vmxnet3": "52:54:00:6c:62:13",
-}
+
+@dataclass(frozen=True)
+class Other:
+    """A driver that is not ours, and what is truly wrong with it: (rule, callback) pairs, its own calls left out."""
+
+    model: str
+    known: frozenset[tuple[str, str]] = frozenset()
+
+
+OTHERS = (
+    Other("e1000e"),
+    # Keeps its vectors and buffers over a stop: a frame that comes then still interrupts.
+    Other("virtio-net-pci", frozenset({("S4", "irq_handler")})),
+    # The device counts from 0 again when open resets it.
+    Other("vmxnet3", frozenset({("G1", "ndo_get_stats64")})),
+)
 
 
 def test_it_judges_any_driver(lab_factory: Callable[..., Lab]) -> None:
-    """Two interfaces of different drivers at once, neither of them ours, and the sets that they really have."""
+    """Three interfaces of different drivers at once, none of them ours; what is found broken truly is."""
     nics = [
-        NicConfig(name=f"eth{n}", model=model, mac=mac, wire=f"w{n}", address=f"192.0.{n + 2}.1/24")  # type: ignore[arg-type]
-        for n, (model, mac) in enumerate(OTHERS.items())
+        NicConfig(
+            name=f"eth{n}",
+            model=other.model,  # type: ignore[arg-type]
+            mac=f"52:54:00:6c:62:1{n}",
+            wire=f"w{n}",
+            address=f"192.0.{n + 2}.1/24",
+        )
+        for n, other in enumerate(OTHERS)
     ]
-    other = lab_factory(nics=nics)
-    observer = Observer(other.guest)
-    observer.load()
-    for nic in other.nics:
-        observer.attach_dev(nic.name)
-    for nic in other.nics:
-        nic.down()
-        nic.up()
-        works(nic)
-    report = observer.report()
-    for nic in other.nics:
+    lab = lab_factory(nics=nics)
+    with Observer(lab.guest) as observer:
+        for nic in lab.nics:
+            observer.attach_dev(nic.name)
+        for nic in lab.nics:
+            use(nic)
+            works(nic)
+        report, violations = observer.report(), observer.violations()
+    for nic, other in zip(lab.nics, OTHERS, strict=True):
         seen = rows(report, nic.name)
-        for key in (("O1", "ndo_open"), ("S1", "ndo_stop"), ("X1", "ndo_start_xmit"), ("P1", "poll")):
+        for key in (("O1", "ndo_open"), ("S1", "ndo_stop"), ("X1", "ndo_start_xmit"), ("P1", "poll"), ("M1", RX_MODE)):
             assert seen[key].calls > 0, seen[key]
-            assert seen[key].violations == 0, told(observer.violations())
-    observer.unload()
+            assert seen[key].judged >= seen[key].calls, seen[key]
+        found = [violation for violation in violations if violation.dev == nic.name and not violation.own]
+        assert broken(found) <= other.known, told(found)
+
+
+def test_a_drivers_own_calls_are_told_apart(lab_factory: Callable[..., Lab]) -> None:
+    """e1000e sets its filter by its own callback when it opens, without the lock that the kernel would hold."""
+    lab = lab_factory(nics=[NicConfig(model="e1000e")])
+    with Observer(lab.guest) as observer:
+        observer.attach_dev(lab.nic.name)
+        lab.nic.down()
+        lab.nic.up()
+        row = rows(observer.report(), lab.nic.name)["M1", RX_MODE]
+        assert row.violations == row.own > 0
+        (found,) = [violation for violation in observer.violations() if violation.rule == "M1"]
+        assert found.own
+        assert found.stack[0].startswith("e1000e_set_rx_mode"), found
+        assert "[e1000e]" in found.stack[1], found
+        lab.rmmod()
+        # The names are those of a module that has gone.
+        assert [violation.stack for violation in observer.violations() if violation.rule == "M1"] == [found.stack]
 
 
 # Seeded bugs
@@ -261,6 +299,9 @@ def bug(name: str, script: str, *breaks: str, text: str = "") -> Bug:
     return Bug(name, script, pairs, text)
 
 
+LEAKS = ("leak", "put")
+"""Bugs that lose memory for good."""
+
 LOOKS = "ip -s link show bad0; ip -s link show bad0"
 AWAY = "rmmod badnet"
 DOWN = "ip link set bad0 down"
@@ -282,6 +323,7 @@ BUGS = (
         text="poll after stop",
     ),
     bug("none", f"act kick; {DOWN}; act kick", "S4 irq_handler"),
+    bug("none", f"{DOWN}; bug open_fails; ip link set bad0 up || true", "S4 ndo_open"),
     bug("none", "act call_ioctl", "I1 ndo_eth_ioctl"),
     bug("none", "act ioctl_atomic", "I2 ndo_eth_ioctl"),
     bug("none", "act call_stats", "G1 ndo_get_stats64", text="outside of RCU"),
@@ -335,7 +377,8 @@ ip addr add 198.51.100.1/24 dev bad0
 
 
 @pytest.mark.parametrize("seeded", BUGS, ids=lambda bug: f"{bug.name}:{bug.script[:24]}".replace(" ", "-"))
-def test_a_seeded_bug_is_found(guest: Guest, badnet: str, observer: Observer, seeded: Bug) -> None:
+def test_a_seeded_bug_is_found(lab: Lab, badnet: str, observer: Observer, seeded: Bug) -> None:
+    guest = lab.guest
     observer.attach_driver("badnet")
     try:
         guest.run(["insmod", badnet, f"bug={seeded.name}"], check=True)
@@ -343,6 +386,9 @@ def test_a_seeded_bug_is_found(guest: Guest, badnet: str, observer: Observer, se
         found = observer.violations()
     finally:
         guest.run("ip link set bad0 down; rmmod badnet")
+    if seeded.name in LEAKS and lab.kernel.has("kmemleak"):
+        # A second witness; what it has told it tells no more.
+        assert kmemleak.scan(guest)
     assert broken(found) == seeded.breaks, told(found)
     assert any(seeded.text in violation.text for violation in found) or not seeded.breaks, told(found)
 

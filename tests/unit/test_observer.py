@@ -10,24 +10,24 @@ from labnic.observer import parse_missed, parse_report, parse_violations
 
 HEAD = "format=1 kernel=6.1.0-56-amd64 lockdep=0 probes=9 missed=1 missed_nested=2\n"
 XMIT = (
-    "rule=X1 dev=eth0 driver=- callback=ndo_start_xmit witness=probe calls=4 judged=4 violations=1"
+    "rule=X1 dev=eth0 driver=- callback=ndo_start_xmit witness=probe calls=4 judged=4 violations=1 own=1"
     " contexts=process:3,softirq:1,bh_off:4 locks=txq:4,rcu:4 returns=0:3,16:1\n"
 )
 TIMEOUT = (
-    "rule=T1 dev=eth0 driver=labnic callback=ndo_tx_timeout witness=probe+lockdep calls=0 judged=0 violations=0"
+    "rule=T1 dev=eth0 driver=labnic callback=ndo_tx_timeout witness=probe+lockdep calls=0 judged=0 violations=0 own=0"
     " contexts= locks= returns=\n"
 )
 OTHER = (
-    "rule=N5 dev=- driver=- callback=- witness=none calls=0 judged=0 violations=0 contexts= locks= returns="
+    "rule=N5 dev=- driver=- callback=- witness=none calls=0 judged=0 violations=0 own=0 contexts= locks= returns="
     " why=not-in-this-kernel\n"
 )
 VIOLATIONS = """\
-rule=G2 dev=eth1 driver=badnet callback=ndo_get_stats64 count=3 value=2 pid=77 cpu=1 contexts=process,rcu
+rule=G2 dev=eth1 driver=badnet callback=ndo_get_stats64 own=1 count=3 value=2 pid=77 cpu=1 contexts=process,rcu
  text sleeps
  task ip link
  stack badnet_stats+0x10/0x20 [badnet]
  stack dev_get_stats+0x53/0xf0
-rule=A2 dev=* driver=badnet callback=remove count=1 value=0 pid=9 cpu=0 contexts=
+rule=A2 dev=* driver=badnet callback=remove own=0 count=1 value=0 pid=9 cpu=0 contexts=
  text never freed
  task rmmod
 """
@@ -36,7 +36,7 @@ rule=A2 dev=* driver=badnet callback=remove count=1 value=0 pid=9 cpu=0 contexts
 def test_a_line_of_the_report() -> None:
     (rule,) = parse_report(HEAD + XMIT)
     assert (rule.rule, rule.dev, rule.driver, rule.callback) == ("X1", "eth0", "-", "ndo_start_xmit")
-    assert (rule.calls, rule.judged, rule.violations) == (4, 4, 1)
+    assert (rule.calls, rule.judged, rule.violations, rule.own) == (4, 4, 1, 1)
     assert rule.contexts == {"process": 3, "softirq": 1, "bh_off": 4}
     assert rule.locks == {"txq": 4, "rcu": 4}
     assert rule.returns == {"0": 3, "16": 1}
@@ -80,11 +80,15 @@ def test_violations_with_and_without_a_stack() -> None:
     assert (first.text, first.task) == ("sleeps", "ip link")
     assert first.stack == ("badnet_stats+0x10/0x20 [badnet]", "dev_get_stats+0x53/0xf0")
     assert (second.dev, second.contexts, second.stack) == ("*", (), ())
+    assert (first.own, second.own) == (True, False)
 
 
 def test_a_violation_as_text_names_rule_place_and_stack() -> None:
     text = str(parse_violations(VIOLATIONS)[0])
-    assert text.splitlines()[0] == "G2: sleeps [2], 3 times: eth1 ndo_get_stats64, in ip link (process, rcu)"
+    assert (
+        text.splitlines()[0]
+        == "G2: sleeps [2], by the driver itself, 3 times: eth1 ndo_get_stats64, in ip link (process, rcu)"
+    )
     assert "dev_get_stats" in text
 
 

@@ -37,7 +37,6 @@ MODULE_PARM_DESC(bug, "what to do wrong");
 
 static struct platform_device *platform;
 static struct net_device *netdev;
-static struct net_device *fake;
 static int irq;
 
 static bool bug_is(const char *name)
@@ -65,6 +64,8 @@ static int badnet_open(struct net_device *dev)
 	if (!bad->napi_on)
 		napi_enable(&bad->napi);
 	bad->napi_on = true;
+	if (bug_is("open_fails"))
+		return -EIO;
 	netif_tx_start_all_queues(dev);
 	return 0;
 }
@@ -362,21 +363,20 @@ static void free_registered(void)
 	free_netdev(netdev);
 }
 
-/* Refused for its name, before anything of it is used. */
+/* A copy. It is refused for its name, before anything of it is used. */
 static void not_allocated(void)
 {
-	fake = kzalloc(sizeof(*fake), GFP_KERNEL);
-	if (!fake)
+	struct net_device *copy = kmemdup(netdev, sizeof(*netdev), GFP_KERNEL);
+
+	if (!copy)
 		return;
-	strscpy(fake->name, "bad/name", sizeof(fake->name));
-	fake->netdev_ops = netdev->netdev_ops;
-	fake->ethtool_ops = netdev->ethtool_ops;
-	dev_net_set(fake, &init_net);
+	strscpy(copy->name, "bad/name", sizeof(copy->name));
+	copy->reg_state = NETREG_UNINITIALIZED;
 	rtnl_lock();
-	if (!register_netdevice(fake))
+	if (!register_netdevice(copy))
 		pr_err("badnet: registered although the name is wrong\n");
 	rtnl_unlock();
-	kfree(fake);
+	kfree(copy);
 }
 
 static const struct {
