@@ -12,6 +12,7 @@ import pytest
 from labnic import kmemleak
 from labnic.build.cache import Cache
 from labnic.build.driver import Module, build_module
+from labnic.command import backoff
 from labnic.config import NicConfig
 from labnic.errors import GuestPanicError, UsageError
 from labnic.guest import Guest, GuestCommandError
@@ -38,6 +39,17 @@ def observer(guest: Guest) -> Iterator[Observer]:
 def rows(report: list[RuleReport], dev: str) -> Mapping[tuple[str, str], RuleReport]:
     """The report's lines of one interface, by rule and callback."""
     return {(row.rule, row.callback): row for row in report if row.dev == dev}
+
+
+def at_rest(observer: Observer) -> list[RuleReport]:
+    """The report once nothing is on the way: until then its counts are of different moments."""
+    last = observer.report()
+    for _ in backoff(10.0):
+        now = observer.report()
+        if now == last:
+            return now
+        last = now
+    raise AssertionError("the counts do not come to rest although nothing is sent")
 
 
 def broken(violations: list[ContractViolation]) -> set[tuple[str, str]]:
@@ -69,7 +81,7 @@ def use(nic: Nic) -> None:
 def test_calls_contexts_and_locks_are_seen(observer: Observer, nic: Nic) -> None:
     observer.attach_dev(nic.name)
     use(nic)
-    seen = rows(observer.report(), nic.name)
+    seen = rows(at_rest(observer), nic.name)
     for rule, callback, lock in (
         ("O1", "ndo_open", "rtnl"),
         ("S1", "ndo_stop", "rtnl"),

@@ -93,7 +93,7 @@ static netdev_tx_t badnet_xmit(struct sk_buff *skb, struct net_device *dev)
 		return NETDEV_TX_BUSY;
 	}
 	if (bug_is("xmit_sleep"))
-		usleep_range(1000, 2000);
+		msleep(20);
 	if (bug_is("xmit_irqs"))
 		local_irq_enable();
 	bad->packets++;
@@ -106,7 +106,7 @@ static void badnet_stats(struct net_device *dev, struct rtnl_link_stats64 *to)
 	struct badnet *bad = netdev_priv(dev);
 
 	if (bug_is("stats_sleep"))
-		usleep_range(1000, 2000);
+		msleep(20);
 	to->tx_packets = bug_is("stats_back") ? bad->left-- : bad->packets;
 }
 
@@ -147,7 +147,7 @@ static int badnet_poll(struct napi_struct *napi, int budget)
 		READ_ONCE(poll_again)(napi, budget);
 	}
 	if (bug_is("poll_sleep"))
-		usleep_range(1000, 2000);
+		msleep(20);
 	if (bug_is("netpoll_irqs"))
 		local_irq_enable();
 	if (bug_is("netpoll_work"))
