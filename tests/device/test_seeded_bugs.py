@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from labnic.build.cache import Cache
+from labnic.build.cache import PROJECT, Cache
+from labnic.command import backoff
 from labnic.mutants import command, run
 from labnic.mutants.catalog import Mutant, parse
 from labnic.report import Phases
@@ -57,3 +62,34 @@ def test_only_what_a_test_notices_is_killed(tmp_path: Path, capsys: pytest.Captu
     assert command.conclude(verdicts, tmp_path) == 1
     assert "survived: device/harmless" in capsys.readouterr().err
     assert json.loads(command.as_json(verdicts))[1]["outcome"] == "survived"
+
+
+def processes(text: str) -> list[int]:
+    """The processes that have this text in their command line."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if text.encode() in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
+    # Long enough to be interrupted in the middle: 41 tests without a bug, in a worker that has its QEMU.
+    argv = [sys.executable, "-m", "labnic", "--set", f"artifacts={tmp_path}", "mutants", "--again", "device/*"]
+    log = tmp_path / "output.log"
+    with log.open("wb") as output:
+        run = subprocess.Popen(
+            argv, stdout=output, stderr=output, env=child_environment(()), cwd=PROJECT, start_new_session=True
+        )
+        try:
+            for _ in backoff(60.0):
+                if "tests pass" in log.read_text() or run.poll() is not None:
+                    break
+            assert len(processes(str(tmp_path))) > 1, log.read_text()
+            run.send_signal(signal.SIGINT)
+            assert run.wait(40.0) == 130, log.read_text()
+        finally:
+            run.kill()
+            run.wait()
+    assert processes(str(tmp_path)) == []

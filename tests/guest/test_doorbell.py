@@ -30,7 +30,7 @@ def redirected(guest: Guest, nic: Nic) -> Iterator[None]:
 
 
 def test_burst_whose_last_frame_is_dropped_is_sent(guest: Guest, nic: Nic) -> None:
-    """While the ring is full a queue of frames grows before it; it then comes in bursts, whose last frame is too long."""
+    """While the ring is full a queue of frames grows before it, and then comes in bursts. The last one is too long."""
     too_long = frames.make(TOO_LONG, dst=nic.peer_mac, src=nic.mac)
     nic.ethtool("-G", "tx", "64")
     set_channels(nic, 1)

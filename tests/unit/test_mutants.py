@@ -17,7 +17,7 @@ from rich.console import Console
 
 from labnic.build.cache import PROJECT, Cache
 from labnic.errors import CommandTimeoutError, ConfigError, InterruptError, UsageError
-from labnic.mutants import catalog, run, verdict
+from labnic.mutants import catalog, command, run, verdict
 from labnic.mutants.catalog import COMPILER, TEST, Mutant
 from labnic.mutants.lane import Lane
 from labnic.mutants.recorder import Failure, Findings, classify
@@ -135,6 +135,15 @@ def test_every_test_that_a_mutant_names_is_there(each: Mutant) -> None:
             assert match["name"] is None or re.search(rf"^def {match['name']}\(", text, re.MULTILINE), test
 
 
+def test_mutants_of_a_kernel_that_is_built_are_run_on_request_alone() -> None:
+    run, left_out = command.chosen([], None)
+    assert {each.kernel for each in left_out} == {"debug"}
+    assert "debug" not in {each.kernel for each in run}
+    assert command.chosen([left_out[0].name], None) == ([left_out[0]], [])
+    assert command.chosen(["*"], None)[1] == []
+    assert command.chosen([], "debug")[1] == []
+
+
 # The copy
 
 
@@ -198,13 +207,11 @@ def test_a_bug_that_the_compiler_lets_pass_survived(tmp_path: Path) -> None:
 
 
 def test_a_survivor_fails_the_run_and_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from labnic.mutants.command import conclude
-
     dead = judge(mutant(tmp_path), Findings(failures=[Failure("a", "assertion", "no")]))
-    assert conclude([dead], tmp_path) == 0
+    assert command.conclude([dead], tmp_path) == 0
     alive = judge(mutant(tmp_path), Findings(passed=["a"]))
     for outcome in ("survived", "stale", "no build", "not run"):
-        assert conclude([dead, replace(alive, outcome=outcome)], tmp_path) == 1
+        assert command.conclude([dead, replace(alive, outcome=outcome)], tmp_path) == 1
         assert f"{outcome}: driver/x: a sentence in two lines" in capsys.readouterr().err
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from labnic.build import kernel_table
 from labnic.build.cache import Cache
 from labnic.config import Config
 from labnic.mutants import catalog
@@ -35,10 +37,12 @@ class Options:
 
 def run(options: Options, config: Config, phases: Phases) -> int:
     """List the mutants, or run them; 1 when one is not killed."""
-    mutants = catalog.select(catalog.load(), options.words)
+    mutants, left_out = chosen(options.words, options.kernel)
     if options.only_list:
         print(_list_json(mutants) if options.as_json else _list(mutants))
         return 0
+    for kernel, count in Counter(mutant.kernel for mutant in left_out).items():
+        phases.note(f"{count} mutants left out that only the kernel {kernel} shows: name them, or all with '*'")
     run = runner.Run(config, _run_options(options, config), Cache(), phases)
     with phases.phase("mutants"):
         verdicts = run.verdicts(mutants)
@@ -48,6 +52,18 @@ def run(options: Options, config: Config, phases: Phases) -> int:
         table(verdicts)
         phases.table()
     return conclude(verdicts, run.folder)
+
+
+def chosen(words: Sequence[str], kernel: str | None) -> tuple[list[Mutant], list[Mutant]]:
+    """The mutants to run, and those that are left out.
+
+    A kernel that is built here takes many minutes, so its mutants must be asked for.
+    """
+    mutants = catalog.select(catalog.load(), words)
+    if words:
+        return mutants, []
+    packaged = {*kernel_table().packaged(), kernel, None}
+    return [m for m in mutants if m.kernel in packaged], [m for m in mutants if m.kernel not in packaged]
 
 
 def _run_options(options: Options, config: Config) -> runner.Options:
