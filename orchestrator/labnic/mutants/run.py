@@ -143,8 +143,10 @@ class Run:
         jobs = []
         for (kernel, name), tests in control_tests(mutants, self._options).items():
             if self._options.again or not self._memory.passed(kernel, tests):
+                # Tests of the guest run in a restored VM, as those of the driver's mutants do.
+                side = "device" if name.startswith("device-") else "driver"
                 name = f"control-{kernel}-{name}"
-                build = builders.submit(self._built, name, kernel, tests, PROJECT, False)
+                build = builders.submit(self._built, name, side, kernel, tests)
                 jobs.append(Job(name, kernel, tests, None, build))
         return jobs
 
@@ -160,14 +162,18 @@ class Run:
     def _mutated(self, mutant: Mutant, kernel: str) -> Request:
         folder = self._folder / "sources" / mutant.name
         folder.parent.mkdir(parents=True, exist_ok=True)
-        return self._built(mutant.name.replace("/", "-"), kernel, mutant.tests, mutate(mutant, folder), True)
+        name = mutant.name.replace("/", "-")
+        return self._built(name, mutant.side, kernel, mutant.tests, mutate(mutant, folder))
 
-    def _built(self, name: str, kernel: str, tests: tuple[str, ...], project: Path, first: bool) -> Request:
+    def _built(self, name: str, side: str, kernel: str, tests: tuple[str, ...], project: Path = PROJECT) -> Request:
+        """Build what the tests need. Without a module those of the guest boot what the worker builds from ``project``,
+        as a bug in the device needs, which is there from QEMU's start."""
         module = plugin = ""
         if any(test.startswith("tests/device/") for test in tests):
             plugin = str(build_qemu(self._config, self._cache, self._quiet, project).plugin or "")
-        else:
+        if side == "driver":
             module = str(self._stripped(build_driver(self._kernels[kernel], self._cache, self._quiet, project), name))
+        first = project != PROJECT
         return Request(name, tests, str(project), kernel, module, plugin, self._options.config, first)
 
     def _stripped(self, driver: Driver, name: str) -> Path:
@@ -205,7 +211,7 @@ class Run:
         try:
             request = job.build.result()
             begin = time.monotonic()
-            findings = lane.ask(request, LIMIT if job.mutant else CONTROL_LIMIT)
+            findings = lane.ask(request, self._limit(job))
         except CommandTimeoutError as problem:
             findings.failures.append(Failure(job.tests[0], "hang", problem.message))
         except LabnicError as problem:
@@ -213,6 +219,11 @@ class Run:
         except Exception as problem:
             error = LabnicError(f"{job.name}: {problem!r}")
         return Ended(job, findings, error, time.monotonic() - begin)
+
+    def _limit(self, job: Job) -> float:
+        """Seconds for the tests of a job: more on a kernel that is slower than others."""
+        kernel = self._kernels.get(job.kernel)
+        return (LIMIT if job.mutant else CONTROL_LIMIT) * (kernel.slower if kernel else 1)
 
     def _collect(self, jobs: int, mutants: int, known: int) -> dict[str, Verdict]:
         """Wait for all jobs; verdicts are remembered once every test has passed without a bug."""

@@ -75,7 +75,7 @@ class Worker:
         argv = [*(str(PROJECT / test) for test in tests), "-c", str(PROJECT / "pyproject.toml")]
         argv += [f"--rootdir={PROJECT}", "-p", "no:cacheprovider"]
         argv += ["--labnic-project", request.project, "--labnic-kernel", request.kernel]
-        argv += ["--labnic-artifacts", str(self._folder / request.name), f"--timeout={TEST_LIMIT}"]
+        argv += ["--labnic-artifacts", str(self._folder / request.name), "-o", f"timeout={TEST_LIMIT}"]
         argv += ["--labnic-config", request.config] if request.config else []
         argv += ["-x"] if request.first else []
         if group == "device" and request.plugin:
