@@ -216,9 +216,12 @@ void nc_life_module_gone(const char *module)
 		if (!was.dev || strcmp(was.module, module))
 			continue;
 		nd = nc_find(was.dev) ?: nc_find_driver(module);
-		if (nd)
-			nc_note(nd, NC_REMOVE, NC_A2, was.freed,
-				"never freed", 0);
+		if (!nd)
+			continue;
+		nc_note(nd, NC_REMOVE, NC_A2, was.freed, "never freed", 0);
+		/* Or the kernel's leak detector would find it here. */
+		if (nd->dev == was.dev)
+			WRITE_ONCE(nd->dev, NULL);
 	}
 }
 
