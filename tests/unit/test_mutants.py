@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from labnic.build.cache import PROJECT, Cache
+from labnic.config import Config
 from labnic.errors import CommandTimeoutError, ConfigError, InterruptError, UsageError
 from labnic.mutants import catalog, command, run, verdict
 from labnic.mutants.catalog import COMPILER, TEST, Mutant
@@ -26,6 +27,7 @@ from labnic.mutants.verdict import Memory, judge
 from labnic.mutants.watch import Watch
 from labnic.mutants.worker import Request
 from labnic.plugin import SplatFailure
+from labnic.report import Phases
 from labnic.splat import Splat
 from labnic.testrun import child_environment
 
@@ -313,6 +315,35 @@ def test_each_named_test_runs_once_without_a_bug() -> None:
 def control_names(control: dict[tuple[str, str], tuple[str, ...]]) -> list[str]:
     """All tests of the control run."""
     return [test for tests in control.values() for test in tests]
+
+
+class Interrupted(Phases):
+    """The user presses Ctrl-C at the second verdict."""
+
+    def note(self, text: str) -> None:
+        if text.startswith("2/2"):
+            raise KeyboardInterrupt
+
+
+class Deadly(Lane):
+    """A lane in which every mutant is killed, and all else passes."""
+
+    def ask(self, request: Request, limit: float) -> Findings:
+        mutated = request.project != str(PROJECT)
+        return Findings(failures=[Failure("a", "assertion", "no")] if mutated else [], passed=["b"])
+
+
+def test_what_was_killed_before_an_interrupt_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "Lane", Deadly)
+    monkeypatch.setattr(run, "build_qemu", Mock())
+    monkeypatch.setattr(run.tool, "stop_all", Mock())
+    cache, options = Cache(tmp_path / "cache"), run.Options("6.1", 1)
+    first, second = catalog.select(EVERY, ["vectors-mixed-up", "link-change-is-silent"])
+    with pytest.raises(KeyboardInterrupt):
+        run.Run(Config(artifacts=tmp_path), options, cache, Interrupted(quiet=True)).verdicts([first, second])
+    again = run.Run(Config(artifacts=tmp_path), options, cache, Phases(quiet=True)).verdicts([first, second])
+    assert [verdict.outcome for verdict in again] == ["killed", "killed"]
+    assert [verdict.remembered for verdict in again] == [True, False]
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def control_tests(mutants: Sequence[Mutant], options: Options) -> dict[tuple[str
 
 
 class Run:
-    """One run; ``report`` gets each verdict as soon as it is there."""
+    """One run: the tests without a bug, then each mutant in the next free lane, while the next ones are built."""
 
     def __init__(self, config: Config, options: Options, cache: Cache, phases: Phases) -> None:
         self._config = config
@@ -125,7 +125,7 @@ class Run:
             for job in jobs:
                 self._jobs.put(job)
             threads = self._start_lanes(len(jobs))
-            known |= self._collect(len(jobs), len(mutants), len(known))
+            known |= self._collect(jobs, len(mutants), len(known))
         except BaseException:
             tool.stop_all()
             raise
@@ -225,22 +225,25 @@ class Run:
         kernel = self._kernels.get(job.kernel)
         return (LIMIT if job.mutant else CONTROL_LIMIT) * (kernel.slower if kernel else 1)
 
-    def _collect(self, jobs: int, mutants: int, known: int) -> dict[str, Verdict]:
-        """Wait for all jobs; verdicts are remembered once every test has passed without a bug."""
-        found: dict[str, tuple[Ended, Verdict]] = {}
-        for _ in range(jobs):
+    def _collect(self, jobs: Sequence[Job], mutants: int, known: int) -> dict[str, Verdict]:
+        """Wait for all jobs. A verdict counts, and is remembered, once every test has passed without a bug."""
+        found: dict[str, Verdict] = {}
+        unproven = sum(job.mutant is None for job in jobs)
+        killed: list[tuple[Mutant, str, Verdict]] = []
+        for _ in jobs:
             ended = self._next()
             if ended.job.mutant is None:
                 self._control(ended)
-                continue
-            verdict = self._verdict(ended.job.mutant, ended)
-            found[verdict.name] = ended, verdict
-            place = f"{len(found) + known}/{mutants}"
-            self._phases.note(f"{place} {verdict.name}: {_sentence(verdict)} ({verdict.seconds:.1f} s)")
-        for ended, verdict in found.values():
-            if verdict.outcome == "killed" and ended.job.mutant:
-                self._memory.keep(ended.job.mutant, ended.job.kernel, verdict)
-        return {name: verdict for name, (_, verdict) in found.items()}
+                unproven -= 1
+            else:
+                verdict = found[ended.job.name] = self._verdict(ended.job.mutant, ended)
+                if verdict.outcome == "killed":
+                    killed.append((ended.job.mutant, ended.job.kernel, verdict))
+                place = f"{len(found) + known}/{mutants}"
+                self._phases.note(f"{place} {verdict.name}: {_sentence(verdict)} ({verdict.seconds:.1f} s)")
+            while killed and not unproven:
+                self._memory.keep(*killed.pop())
+        return found
 
     def _next(self) -> Ended:
         # With a time limit, so that Ctrl-C reaches the main thread.
