@@ -193,7 +193,41 @@ void labnic_reset_task(struct work_struct *work)
 	rtnl_unlock();
 }
 
+static void labnic_uninit(struct net_device *netdev)
+{
+	struct labnic *nic = netdev_priv(netdev);
+
+	kfree(nic->queues);
+	nic->queues = NULL;
+}
+
+/* What the interface has from its registration to its end. Under rtnl. */
+static int labnic_init(struct net_device *netdev)
+{
+	struct labnic *nic = netdev_priv(netdev);
+	int err;
+	u32 i;
+
+	nic->queues = kcalloc(nic->max_queues, sizeof(*nic->queues),
+			      GFP_KERNEL);
+	if (!nic->queues)
+		return -ENOMEM;
+	for (i = 0; i < nic->max_queues; i++) {
+		nic->queues[i].nic = nic;
+		nic->queues[i].index = i;
+	}
+	labnic_stats_init(nic);
+
+	err = netif_set_real_num_queues(netdev, nic->cfg.queues,
+					nic->cfg.queues);
+	if (err)
+		labnic_uninit(netdev);
+	return err;
+}
+
 const struct net_device_ops labnic_netdev_ops = {
+	.ndo_init		= labnic_init,
+	.ndo_uninit		= labnic_uninit,
 	.ndo_open		= labnic_open,
 	.ndo_stop		= labnic_stop,
 	.ndo_start_xmit		= labnic_start_xmit,

@@ -124,26 +124,13 @@ static void labnic_setup_netdev(struct labnic *nic)
 	netif_carrier_off(netdev);
 }
 
-static int labnic_setup_queues(struct labnic *nic)
+static void labnic_setup_queues(struct labnic *nic)
 {
-	u32 i;
-
-	nic->queues = kcalloc(nic->max_queues, sizeof(*nic->queues),
-			      GFP_KERNEL);
-	if (!nic->queues)
-		return -ENOMEM;
-	for (i = 0; i < nic->max_queues; i++) {
-		nic->queues[i].nic = nic;
-		nic->queues[i].index = i;
-	}
-
 	nic->cfg.queues = min(nic->max_queues, num_online_cpus());
 	nic->cfg.tx_size = LABNIC_RING_DEFAULT;
 	nic->cfg.rx_size = LABNIC_RING_DEFAULT;
 	netdev_rss_key_fill(nic->rss_key, sizeof(nic->rss_key));
 	labnic_rss_default(nic, nic->cfg.queues);
-	return netif_set_real_num_queues(nic->netdev, nic->cfg.queues,
-					 nic->cfg.queues);
 }
 
 /* One vector for each queue pair and one more; fewer do not do. */
@@ -205,22 +192,14 @@ static int labnic_bring_up(struct labnic *nic)
 	err = labnic_setup_vectors(nic);
 	if (err)
 		return err;
-	err = labnic_setup_queues(nic);
-	if (err)
-		goto free_queues;
-	labnic_stats_init(nic);
+	labnic_setup_queues(nic);
 	labnic_setup_netdev(nic);
 
 	err = register_netdev(nic->netdev);
 	if (err) {
 		dev_err(dev, "no network interface: %d\n", err);
-		goto free_queues;
+		pci_free_irq_vectors(nic->pdev);
 	}
-	return 0;
-
-free_queues:
-	kfree(nic->queues);
-	pci_free_irq_vectors(nic->pdev);
 	return err;
 }
 
@@ -299,7 +278,6 @@ static void labnic_remove(struct pci_dev *pdev)
 	labnic_end_work(nic);
 	labnic_hw_reset(nic);
 
-	kfree(nic->queues);
 	pci_free_irq_vectors(pdev);
 	free_netdev(netdev);
 	iounmap(regs);
