@@ -6,14 +6,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
+from labnic import flood
 from labnic.command import backoff
-from labnic.errors import CommandTimeoutError, LabnicError
+from labnic.errors import CommandTimeoutError
 from labnic.guest import Guest
 from labnic.nic import Nic
 from labnic.patience import patient
@@ -80,54 +79,12 @@ def ipv6(guest: Guest, nic: Nic) -> Iterator[str]:
         guest.sh(f"echo 1 >{conf}/disable_ipv6 && echo 1 >{conf}/accept_dad && echo -1 >{conf}/router_solicitations")
 
 
-class Flood:
-    """Frames to the guest from a thread of its own, until the end of the ``with`` block.
-
-    The frames are small and as many as ``rate`` a second, so that the guest has time for the commands that the test
-    gives it.  ``sent`` counts them.
-    """
+class Flood(flood.Flood):
+    """Background traffic: frames that the guest answers, or that it only counts."""
 
     def __init__(self, nic: Nic, *, length: int = 128, rate: float = 400.0, answer: bool = False) -> None:
-        self.sent = 0
-        self._nic = nic
-        self._frame = arp_request(nic) if answer else frames.make(length, dst=nic.mac, src=nic.peer_mac, seed=7)
-        self._pause = 1.0 / rate
-        self._stop = threading.Event()
-        self._error: LabnicError | None = None
-        self._thread = threading.Thread(target=self._run, name="labnic-flood", daemon=True)
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.wait(self._pause):
-                # The NIC of a guest whose driver is gone takes nothing; the socket's buffer holds what is sent here.
-                self._nic.wire.send(self._frame, timeout=30.0)
-                self.sent += 1
-        except LabnicError as error:  # for the test's thread
-            self._error = error
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join(35.0)
-        if self._error and value is None:
-            raise self._error
-
-
-def arp_request(nic: Nic) -> bytes:
-    """Who has the guest's address: a broadcast that makes the guest send an answer.
-
-    A host of its own asks, so that a late answer is not taken for that to ``Nic.arp``.
-    """
-    peer = frames.mac_bytes(nic.peer_mac)
-    asked = ipaddress.IPv4Address(nic.ip).packed
-    ip = asked[:3] + b"\xfa"
-    body = bytes.fromhex("0001080006040001") + peer + ip + bytes(6) + asked
-    return b"\xff" * 6 + peer + bytes.fromhex("0806") + body
+        frame = frames.make(length, dst=nic.mac, src=nic.peer_mac, seed=7)
+        super().__init__(nic, flood.arp_request(nic) if answer else frame, rate=rate)
 
 
 def is_arp_reply(frame: Frame) -> bool:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
+from labnic.flood import arp_request
 from labnic.guest import Guest
 from labnic.nic import Nic
 
 from . import frames
-from .helpers import QUEUES, arp_request, channels, deltas, eventually, is_arp_reply, settled, works
+from .helpers import QUEUES, channels, deltas, eventually, is_arp_reply, settled, works
 
 ETHERNET = 1
 """Value of ``type``: ARPHRD_ETHER."""
