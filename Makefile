@@ -6,7 +6,7 @@ quote = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := help
 .PHONY: help boot test test-unit test-device test-guest mutants check gen gen-check build doctor clean clean-cache
-.PHONY: test-debug test-overlay
+.PHONY: test-debug test-overlay contract cycles
 
 help: ## What there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -28,6 +28,12 @@ test-guest: ## The booted guest, with packets
 
 test-debug: ## The guest's tests on a kernel that checks itself, which is compiled the first time
 	@$(LABNIC) test guest --kernel debug
+
+contract: ## Every rule for network devices, provoked and judged: the table of who kept which
+	@$(LABNIC) contract
+
+cycles: ## A thousand times load, up, traffic, down, unload on the debug kernel
+	@$(LABNIC) cycles --kernel debug
 
 test-overlay: ## The device in a QEMU that is built from source, which takes minutes the first time
 	@$(LABNIC) --set qemu.source=overlay test device

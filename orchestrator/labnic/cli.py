@@ -238,6 +238,32 @@ def mutants(
 
 
 @cli.command()
+@click.option("--kernel", "kernels", multiple=True, help="Kernels to judge on (default: those of the tests).")
+@click.option("--driver", default="labnic", show_default=True, help="Driver to judge; others run on QEMU's own NICs.")
+@click.option("--write", type=click.Path(path_type=Path), help="Page to put the table into, between its marks.")
+@_json
+@pass_context
+def contract(context: Context, kernels: tuple[str, ...], driver: str, write: Path | None, as_json: bool) -> int:
+    """Provoke every rule for network devices, watch the callbacks, and print who kept which."""
+    from labnic.contract.run import Options, run
+
+    return run(Options(kernels, driver, as_json, write.absolute() if write else None), context.config(), context.phases)
+
+
+@cli.command()
+@_kernel
+@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="Cycles in all.")
+@click.option("--batch", type=click.IntRange(1), default=50, show_default=True, help="Cycles between two looks.")
+@click.option("--again", is_flag=True, help="Begin anew instead of going on after an earlier run.")
+@pass_context
+def cycles(context: Context, kernel: str | None, count: int, batch: int, again: bool) -> int:
+    """Load, up, traffic, down, unload, again and again: nothing may be left behind."""
+    from labnic.cycles import Options, run
+
+    return run(Options(count, batch, kernel, again), context.config(), context.phases)
+
+
+@cli.command()
 @_json
 def ps(as_json: bool) -> int:
     """List the running labs."""

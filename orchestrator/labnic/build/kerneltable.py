@@ -23,6 +23,8 @@ LAYOUT = 2
 
 FEATURES: Mapping[str, str] = {
     "aer_inject": "PCIEAER_INJECT",
+    "atomic_sleep": "DEBUG_ATOMIC_SLEEP",
+    "debug_net": "DEBUG_NET",
     "debug_objects": "DEBUG_OBJECTS",
     "dma_api_debug": "DMA_API_DEBUG",
     "fail_function": "FAIL_FUNCTION",
@@ -35,9 +37,11 @@ FEATURES: Mapping[str, str] = {
     "lockdep": "PROVE_LOCKING",
     "netconsole": "NETCONSOLE",
     "netdev_notifier_error": "NETDEV_NOTIFIER_ERROR_INJECT",
+    "netdev_refcount": "NET_DEV_REFCNT_TRACKER",
     "page_pool_stats": "PAGE_POOL_STATS",
     "pm_test": "PM_DEBUG",
     "preempt": "PREEMPT",
+    "prove_rcu": "PROVE_RCU",
     "ubsan": "UBSAN",
 }
 """What `Kernel.has` answers for, each with the name of the option in the kernel's configuration."""
