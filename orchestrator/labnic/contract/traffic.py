@@ -85,7 +85,7 @@ WARM_UP = 20
 
 @contextlib.contextmanager
 def stopping_queues(stage: Stage) -> Iterator[None]:
-    """A TX queue with a frame or two in flight is stopped, by a limit of bytes that counts from the next completion on."""
+    """A TX queue with a frame or two in flight is stopped, by a limit of bytes: from its next completion on."""
     limits = "for limit in $net/queues/tx-*/byte_queue_limits/limit_max; do [ ! -e $limit ] || echo {} >$limit; done"
     stage.sh(limits.format(100))
     pktgen(stage, WARM_UP)
