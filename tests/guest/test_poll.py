@@ -30,6 +30,21 @@ def test_more_frames_at_once_than_a_poll_may_take(nic: Nic, qmp: Qmp) -> None:
     works(nic)
 
 
+def test_device_without_buffers_is_told_of_new_ones(nic: Nic, qmp: Qmp) -> None:
+    """More frames than the ring has buffers come at once, and the device must be told when there are some again."""
+    nic.ethtool("-G", "rx", "64")
+    count = 6 * 64
+    before, doorbells = settled(nic.statistics), nic.ethtool_stats()["rx_doorbells"]
+    qmp.execute("stop")
+    try:
+        nic.wire.send(*(frames.to_guest(nic, 60, seed=n) for n in range(count)))
+    finally:
+        qmp.cont()
+    eventually(lambda: deltas(before, nic.statistics()).get("rx_packets"), count, what="frames received")
+    assert nic.ethtool_stats()["rx_doorbells"] > doorbells
+    works(nic)
+
+
 def storm(nic: Nic) -> None:
     """Begin a storm, on a wire that sends everything back, and wait until it goes."""
     wanted = nic.statistics()["rx_packets"] + 4 * BUDGET

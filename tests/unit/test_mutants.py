@@ -273,7 +273,7 @@ def test_a_clean_up_that_hangs_ends_with_its_vm(
     killed = threading.Event()
     process.kill.side_effect = killed.set
     monkeypatch.setattr("labnic.mutants.watch.CLEANUP_LIMIT", 0.0)
-    watch.pytest_runtest_logreport(Mock(failed=True))
+    watch.pytest_runtest_makereport(pytest.CallInfo.from_call(lambda: 1 / 0, "call"))
     assert killed.wait(10.0)
 
 

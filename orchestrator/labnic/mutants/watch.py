@@ -70,9 +70,10 @@ class Watch:
         finally:
             self._armed = False
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """From the first failure on the VM is worth nothing."""
-        if report.failed:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
+        """From the first failure on the VM is worth nothing; telling of it is a part of the clean-up."""
+        if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
             self._due = min(self._due, time.monotonic() + CLEANUP_LIMIT)
 
     def pytest_sessionfinish(self) -> None:

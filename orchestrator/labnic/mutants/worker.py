@@ -12,6 +12,7 @@ import json
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,6 +77,8 @@ class Worker:
         argv += [f"--rootdir={PROJECT}", "-p", "no:cacheprovider"]
         argv += ["--labnic-project", request.project, "--labnic-kernel", request.kernel]
         argv += ["--labnic-artifacts", str(self._folder / request.name), "-o", f"timeout={TEST_LIMIT}"]
+        # Fixtures and reports have limits of their own; a time-out in the midst of a report ends pytest itself.
+        argv += ["-o", "timeout_func_only=true"]
         argv += ["--labnic-config", request.config] if request.config else []
         argv += ["-x"] if request.first else []
         if group == "device" and request.plugin:
@@ -83,7 +86,14 @@ class Worker:
         if group == "guest" and request.module:
             watch = Watch()
             plugins += [watch, self._lender(request, watch)]
-        pytest.main(argv, plugins)
+        try:
+            broken = pytest.main(argv, plugins) == pytest.ExitCode.INTERNAL_ERROR
+        except Exception:
+            traceback.print_exc()
+            broken = True
+        if broken and not recorder.findings.failures:
+            # No test has noticed anything: that kills nothing.
+            recorder.findings.uncollected.append(f"{tests[0]} (pytest failed, see the worker's log)")
         return recorder.findings
 
     def _lender(self, request: Request, watch: Watch) -> object:
