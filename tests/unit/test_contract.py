@@ -28,14 +28,40 @@ from labnic.errors import UsageError
 from labnic.observer import ContractViolation, RuleReport
 
 
-def seen(rule: str, calls: int = 1, judged: int | None = None, witness: str = "probe") -> RuleReport:
+def seen(
+    rule: str, calls: int = 1, judged: int | None = None, witness: str = "probe", callback: str = ""
+) -> RuleReport:
     looks = calls if judged is None else judged
-    return RuleReport(rule, "eth0", "labnic", "ndo_x", witness, calls, looks, 0, {"process": calls}, {"rtnl": calls})
+    own = next(each.callback for each in RULES if each.name == rule)
+    return RuleReport(
+        rule=rule,
+        dev="eth0",
+        driver="labnic",
+        callback=callback or own,
+        witness=witness,
+        calls=calls,
+        judged=looks,
+        violations=0,
+        own=0,
+        contexts={"process": calls},
+        locks={"rtnl": calls},
+    )
 
 
 def broken(rule: str) -> ContractViolation:
-    said = ("without rtnl", "ip", ("labnic_open",))
-    return ContractViolation(rule, "eth0", "labnic", "ndo_x", 1, 0, ("process",), *said)
+    return ContractViolation(
+        rule=rule,
+        dev="eth0",
+        driver="labnic",
+        callback="ndo_x",
+        count=1,
+        own=False,
+        value=0,
+        contexts=("process",),
+        text="without rtnl",
+        task="ip",
+        stack=("labnic_open",),
+    )
 
 
 def row(name: str, *reports: RuleReport, provoked: tuple[Provoked, ...] = (), **evidence: Any) -> Row:
@@ -65,6 +91,11 @@ def test_a_rule_that_nobody_judged_is_not_kept() -> None:
 def test_the_reason_why_a_provocation_was_not_done_is_told() -> None:
     found = row("T1", provoked=(Provoked("timeout", ("T1",), reason="no faults here"),))
     assert (found.verdict, found.note) == (NOT_PROVOKED, "no faults here")
+
+
+def test_a_provocation_that_was_done_outweighs_one_that_was_not() -> None:
+    both = (Provoked("load", ("N2",)), Provoked("removal", ("N2",), reason="no faults here"))
+    assert row("N2", seen("N2", judged=0, callback="register_netdevice"), provoked=both).verdict == NO_CALLBACK
 
 
 def test_what_a_driver_or_kernel_lacks_is_no_rule_kept() -> None:

@@ -121,12 +121,11 @@ def _verdict(
     """Without a finding: kept when a witness that can judge has judged, else why none did."""
     if proofs or any(report.judged for report in reports):
         return KEPT, ""
-    reasons = dict.fromkeys(each.reason for each in provoked if each.reason)
-    if reasons:
-        return NOT_PROVOKED, "; ".join(reasons)
     if rule.name == NEWER_KERNELS:
         return NO_KERNEL, "the kernel has no such callback"
-    if not reports:
+    if provoked and all(each.reason for each in provoked):
+        return NOT_PROVOKED, "; ".join(dict.fromkeys(each.reason for each in provoked))
+    if not any(report.callback in rule.callback for report in reports):
         return NO_CALLBACK, "the driver has no such callback"
     return NOT_PROVOKED, "the callback was not called"
 

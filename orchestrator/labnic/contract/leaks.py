@@ -15,7 +15,7 @@ from labnic.splat import unexpected
 LEFT = """
 lsmod | grep -q '^{module} ' && echo "the module is still loaded"
 [ -e $net ] && echo "the interface is still there"
-[ -d $pci/msi_irqs ] && echo "it has interrupt vectors: $(ls $pci/msi_irqs | wc -l)"
+for vector in $pci/msi_irqs/*; do [ -e $vector ] && echo "it has the interrupt ${{vector##*/}}"; done
 grep -i ': {module}$' /proc/iomem && echo "a memory region is still its own"
 :
 """
