@@ -147,9 +147,7 @@ def test_the_debug_kernels_fragments_ask_for_every_feature() -> None:
     debug = kernel_table().kernels["debug"]
     assert isinstance(debug, BuiltKernel)
     wanted = "".join(path.read_text() for path in (PROJECT / "images" / debug.config).glob("*.config"))
-    # What is not here is in the stock kernels only.
-    stock = {"PCIEAER_INJECT", "PM_DEBUG"}
-    assert [name for name in FEATURES.values() if f"CONFIG_{name}=" not in wanted and name not in stock] == []
+    assert [name for name in FEATURES.values() if f"CONFIG_{name}=" not in wanted] == []
 
 
 def test_two_builds_of_one_source_are_two_kernels(tmp_path: Path) -> None:

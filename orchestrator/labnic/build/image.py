@@ -235,8 +235,7 @@ def _needed(program: Path) -> list[str]:
 
 
 def _modules(guest: GuestTable, kernel: Kernel, cache: Cache, progress: Progress) -> Path:
-    wanted = [name for name in guest.modules if name not in kernel.lacks]
-    chosen = select_modules(kernel.modules, wanted)
+    chosen = select_modules(kernel.modules, guest.modules)
     key: dict[str, JsonValue] = {"kernel": kernel.identity, "modules": chosen, "layout": LAYOUT}
 
     def make(folder: Path) -> None:

@@ -98,7 +98,6 @@ def build_kernel(name: str, source: BuiltKernel, cache: Cache, progress: Progres
         memory=source.memory,
         slower=source.slower,
         parameters=source.cmdline,
-        lacks=source.lacks,
         build=entry.name,
     )
 

@@ -71,7 +71,6 @@ class BuiltKernel(BaseModel):
     memory: str = Field(pattern=r"^[1-9][0-9]*[MG]$")
     slower: float = Field(ge=1, le=100)
     cmdline: tuple[str, ...] = ()
-    lacks: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
 
 
@@ -105,8 +104,8 @@ class Kernel:
     ``vmlinux`` is an uncompressed ELF with a PVH note, ``modules`` its ``lib/modules/RELEASE`` (a selection,
     uncompressed), ``kdir`` the directory for ``make -C``, ``config`` its ``.config``, ``compiler`` the gcc for it.
     ``memory`` is the least that a machine needs for it (empty: any), ``slower`` the factor by which a guest takes
-    longer than with a stock kernel, ``parameters`` are words for its command line, ``lacks`` modules of the guest that
-    it does not have, ``build`` tells builds apart that have the same packages.
+    longer than with a stock kernel, ``parameters`` are words for its command line, ``build`` tells builds apart that
+    have the same packages.
     """
 
     name: str
@@ -120,7 +119,6 @@ class Kernel:
     memory: str = ""
     slower: float = 1.0
     parameters: tuple[str, ...] = ()
-    lacks: tuple[str, ...] = ()
     build: str = ""
 
     @property
