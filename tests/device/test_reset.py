@@ -88,6 +88,20 @@ def test_the_device_works_after_a_reset_in_the_middle_of_traffic(bench: Bench, r
 
 
 @pytest.mark.parametrize("reset", WAYS)
+def test_the_frame_that_waits_for_the_wire_is_not_sent_after_a_reset(
+    bench: Bench, reset: Callable[[Bench], Nic]
+) -> None:
+    """What was consumed before is in the wire; the next frame, which the backend kept, has gone with its ring."""
+    consumed = busy(bench).tx.head
+    (pair,) = reset(bench).start(0)
+    pair.tx.push(frame(61))
+    pair.tx.kick()
+    got = [bench.cable.receive() for _ in range(consumed + 1)]
+    assert got == [*numbered(700, 200)[:consumed], frame(61)]
+    pair.tx.wait_consumed()
+
+
+@pytest.mark.parametrize("reset", WAYS)
 def test_memory_is_left_alone_after_a_reset(bench: Bench, reset: Callable[[Bench], Nic]) -> None:
     """Everything the device could still write is filled with a pattern, and stays so while frames come."""
     pair = busy(bench)
