@@ -60,10 +60,31 @@ static int nc_scheduled(struct kprobe *kp, struct pt_regs *regs)
 	return 0;
 }
 
+/*
+ * napi_disable() leaves both bits set, as does the adding of a NAPI. A driver
+ * that has a new NAPI for each open deletes the old one in its stop, where
+ * nc_poll_stopped() finds it no more.
+ */
+static const unsigned long nc_napi_off = NAPIF_STATE_SCHED | NAPIF_STATE_NPSVC;
+
+static int nc_napi_deleted(struct kprobe *kp, struct pt_regs *regs)
+{
+	struct napi_struct *napi = (void *)regs_get_kernel_argument(regs, 0);
+	struct nc_dev *nd = nc_find(READ_ONCE(napi->dev));
+	unsigned long state = READ_ONCE(napi->state);
+
+	if (nd && state & NAPIF_STATE_LISTED)
+		nc_note(nd, NC_POLL, NC_S4,
+			(state & nc_napi_off) == nc_napi_off,
+			"a NAPI is deleted while it is enabled", state);
+	return 0;
+}
+
 static struct kprobe helpers[] = {
 	{ .symbol_name = "napi_complete_done", .pre_handler = nc_completed },
 	{ .symbol_name = "netif_napi_add_weight",
 	  .pre_handler = nc_napi_added },
+	{ .symbol_name = "__netif_napi_del", .pre_handler = nc_napi_deleted },
 	{ .symbol_name = "__napi_schedule", .pre_handler = nc_scheduled },
 	{ .symbol_name = "__napi_schedule_irqoff",
 	  .pre_handler = nc_scheduled },
@@ -175,18 +196,16 @@ void nc_poll_leave(struct nc_call *call, long ret)
 }
 
 /*
- * napi_disable() leaves both bits set, as does the adding of a NAPI; while a
- * NAPI is enabled, netpoll alone sets the second one, and that is not while
- * stop runs.
+ * While a NAPI is enabled, netpoll alone sets the second bit, and that is not
+ * while stop runs.
  */
 void nc_poll_stopped(struct nc_call *call)
 {
-	const unsigned long off = NAPIF_STATE_SCHED | NAPIF_STATE_NPSVC;
 	struct napi_struct *napi;
 	bool disabled = true;
 
 	list_for_each_entry_rcu(napi, &call->nd->dev->napi_list, dev_list)
-		if ((READ_ONCE(napi->state) & off) != off)
+		if ((READ_ONCE(napi->state) & nc_napi_off) != nc_napi_off)
 			disabled = false;
 	nc_judge(call, NC_S4, disabled,
 		 "a NAPI is still enabled at the return", 0);

@@ -330,6 +330,7 @@ BUGS = (
         "S4 irq_handler",
         text="poll after stop",
     ),
+    bug("napi_deleted", DOWN, "S4 poll", text="deleted while it is enabled"),
     bug("none", f"act kick; {DOWN}; act kick", "S4 irq_handler"),
     bug("none", f"{DOWN}; bug open_fails; ip link set bad0 up || true", "S4 ndo_open"),
     bug("none", "act call_ioctl", "I1 ndo_eth_ioctl"),

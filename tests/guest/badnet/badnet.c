@@ -56,6 +56,8 @@ static void badnet_uninit(struct net_device *dev)
 {
 }
 
+static int badnet_poll(struct napi_struct *napi, int budget);
+
 static int badnet_open(struct net_device *dev)
 {
 	struct badnet *bad = netdev_priv(dev);
@@ -78,6 +80,11 @@ static int badnet_stop(struct net_device *dev)
 	if (bad->pretend)
 		return 0;
 	netif_tx_stop_all_queues(dev);
+	if (bug_is("napi_deleted")) {
+		netif_napi_del(&bad->napi);
+		netif_napi_add(dev, &bad->napi, badnet_poll);
+		bad->napi_on = false;
+	}
 	if (!bug_is("stop_napi") && bad->napi_on) {
 		napi_disable(&bad->napi);
 		bad->napi_on = false;
@@ -136,7 +143,6 @@ static int badnet_tc(struct net_device *dev, enum tc_setup_type type, void *to)
 	return -EOPNOTSUPP;
 }
 
-static int badnet_poll(struct napi_struct *napi, int budget);
 
 /* Kept from the compiler, which would call it where no probe is. */
 static int (*poll_again)(struct napi_struct *, int) = badnet_poll;
