@@ -143,7 +143,6 @@ static int badnet_tc(struct net_device *dev, enum tc_setup_type type, void *to)
 	return -EOPNOTSUPP;
 }
 
-
 /* Kept from the compiler, which would call it where no probe is. */
 static int (*poll_again)(struct napi_struct *, int) = badnet_poll;
 
