@@ -59,7 +59,7 @@ def test_only_what_a_test_notices_is_killed(tmp_path: Path, capsys: pytest.Captu
     assert [verdict.outcome for verdict in verdicts] == ["killed", "survived", "no build", "stale"]
     assert verdicts[0].killer.endswith("test_every_register_has_its_reset_value")
     assert "no_such_name" in verdicts[2].detail
-    assert command.conclude(verdicts, tmp_path) == 1
+    assert command.conclude(verdicts, tmp_path, {}) == 1
     assert "survived: device/harmless" in capsys.readouterr().err
     assert json.loads(command.as_json(verdicts))[1]["outcome"] == "survived"
 

@@ -7,7 +7,7 @@ import io
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -23,7 +23,7 @@ from labnic.mutants.catalog import COMPILER, TEST, Mutant
 from labnic.mutants.lane import Lane
 from labnic.mutants.recorder import Failure, Findings, classify
 from labnic.mutants.tree import StaleError, mutate
-from labnic.mutants.verdict import Memory, judge
+from labnic.mutants.verdict import Memory, Verdict, judge
 from labnic.mutants.watch import Watch
 from labnic.mutants.worker import Request
 from labnic.plugin import SplatFailure
@@ -210,10 +210,10 @@ def test_a_bug_that_the_compiler_lets_pass_survived(tmp_path: Path) -> None:
 
 def test_a_survivor_fails_the_run_and_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     dead = judge(mutant(tmp_path), Findings(failures=[Failure("a", "assertion", "no")]))
-    assert command.conclude([dead], tmp_path) == 0
+    assert command.conclude([dead], tmp_path, {}) == 0
     alive = judge(mutant(tmp_path), Findings(passed=["a"]))
     for outcome in ("survived", "stale", "no build", "not run"):
-        assert command.conclude([dead, replace(alive, outcome=outcome)], tmp_path) == 1
+        assert command.conclude([dead, replace(alive, outcome=outcome)], tmp_path, {}) == 1
         assert f"{outcome}: driver/x: a sentence in two lines" in capsys.readouterr().err
 
 
@@ -317,6 +317,17 @@ def control_names(control: dict[tuple[str, str], tuple[str, ...]]) -> list[str]:
     return [test for tests in control.values() for test in tests]
 
 
+def run_mocked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lane: type[Lane], phases: Phases, mutants: Sequence[Mutant]
+) -> tuple[list[Verdict], run.Run]:
+    """A run of mutants of the device that builds nothing, in such lanes."""
+    monkeypatch.setattr(run, "Lane", lane)
+    monkeypatch.setattr(run, "build_qemu", Mock())
+    monkeypatch.setattr(run.tool, "stop_all", Mock())
+    made = run.Run(Config(artifacts=tmp_path), run.Options("6.1", 1), Cache(tmp_path / "cache"), phases)
+    return made.verdicts(mutants), made
+
+
 class Interrupted(Phases):
     """The user presses Ctrl-C at the second verdict."""
 
@@ -334,16 +345,38 @@ class Deadly(Lane):
 
 
 def test_what_was_killed_before_an_interrupt_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "Lane", Deadly)
-    monkeypatch.setattr(run, "build_qemu", Mock())
-    monkeypatch.setattr(run.tool, "stop_all", Mock())
-    cache, options = Cache(tmp_path / "cache"), run.Options("6.1", 1)
-    first, second = catalog.select(EVERY, ["vectors-mixed-up", "link-change-is-silent"])
+    mutants = catalog.select(EVERY, ["vectors-mixed-up", "link-change-is-silent"])
     with pytest.raises(KeyboardInterrupt):
-        run.Run(Config(artifacts=tmp_path), options, cache, Interrupted(quiet=True)).verdicts([first, second])
-    again = run.Run(Config(artifacts=tmp_path), options, cache, Phases(quiet=True)).verdicts([first, second])
+        run_mocked(tmp_path, monkeypatch, Deadly, Interrupted(quiet=True), mutants)
+    again, _ = run_mocked(tmp_path, monkeypatch, Deadly, Phases(quiet=True), mutants)
     assert [verdict.outcome for verdict in again] == ["killed", "killed"]
     assert [verdict.remembered for verdict in again] == [True, False]
+
+
+class Failing(Lane):
+    """A lane in which one test fails with and without a bug."""
+
+    def ask(self, request: Request, limit: float) -> Findings:
+        bad = [test for test in request.tests if "test_link.py" in test]
+        good = [test for test in request.tests if "test_link.py" not in test]
+        mutated = request.project != str(PROJECT)
+        return Findings(
+            failures=[Failure(test, "time-out", "late") for test in (good if mutated else []) + bad], passed=good
+        )
+
+
+def test_a_test_that_fails_without_a_bug_kills_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mutants = catalog.select(EVERY, ["vectors-mixed-up", "device/link-change-is-silent"])
+    for _ in range(2):
+        verdicts, made = run_mocked(tmp_path, monkeypatch, Failing, Phases(quiet=True), mutants)
+        assert {verdict.name: verdict.outcome for verdict in verdicts} == {
+            "device/vectors-mixed-up": "killed",
+            "device/link-change-is-silent": "not proven",
+        }
+        assert command.conclude(verdicts, tmp_path, made.unproven) == 1
+        assert "does not pass without a bug: tests/device/test_link.py::" in capsys.readouterr().err
 
 
 @pytest.fixture

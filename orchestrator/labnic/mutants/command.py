@@ -51,7 +51,7 @@ def run(options: Options, config: Config, phases: Phases) -> int:
     else:
         table(verdicts)
         phases.table()
-    return conclude(verdicts, run.folder)
+    return conclude(verdicts, run.folder, run.unproven)
 
 
 def chosen(words: Sequence[str], kernel: str | None) -> tuple[list[Mutant], list[Mutant]]:
@@ -76,13 +76,15 @@ def _run_options(options: Options, config: Config) -> runner.Options:
     )
 
 
-def conclude(verdicts: Sequence[Verdict], folder: Path) -> int:
-    """Say how many were killed and name those that were not; the exit code."""
+def conclude(verdicts: Sequence[Verdict], folder: Path, unproven: Mapping[str, str]) -> int:
+    """Say how many were killed, name those that were not, and tests that fail without a bug; the exit code."""
     alive = [verdict for verdict in verdicts if verdict.outcome != "killed"]
     print(f"labnic: {len(verdicts) - len(alive)} of {len(verdicts)} mutants killed, logs: {folder}", file=sys.stderr)
     for verdict in alive:
         print(f"labnic: {verdict.outcome}: {verdict.name}: {verdict.bug} ({verdict.detail})", file=sys.stderr)
-    return 1 if alive else 0
+    for test, reason in unproven.items():
+        print(f"labnic: does not pass without a bug: {test}: {reason}", file=sys.stderr)
+    return 1 if alive or unproven else 0
 
 
 def _list(mutants: Sequence[Mutant]) -> str:

@@ -67,12 +67,6 @@ class Ended:
     seconds: float
 
 
-class ControlError(LabnicError):
-    """Tests fail although the sources have no seeded bug."""
-
-    exit_code = 1
-
-
 def control_tests(mutants: Sequence[Mutant], options: Options) -> dict[tuple[str, str], tuple[str, ...]]:
     """The tests that the mutants name, each once, by kernel and file: what runs together without a bug."""
     found: dict[tuple[str, str], list[str]] = {}
@@ -104,6 +98,8 @@ class Run:
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self._lanes: list[Lane] = []
         self._stopping = threading.Event()
+        self.unproven: dict[str, str] = {}
+        """Tests that do not pass without a bug, and why; known at the end."""
 
     @property
     def folder(self) -> Path:
@@ -111,7 +107,7 @@ class Run:
         return self._folder
 
     def verdicts(self, mutants: Sequence[Mutant]) -> list[Verdict]:
-        """Judge the mutants, in their order. Raises `ControlError` when a test fails without a bug."""
+        """Judge the mutants, in their order."""
         known = {} if self._options.again else self._recalled(mutants)
         left = [mutant for mutant in mutants if mutant.name not in known]
         # The device's tests need none.
@@ -125,7 +121,7 @@ class Run:
             for job in jobs:
                 self._jobs.put(job)
             threads = self._start_lanes(len(jobs))
-            known |= self._collect(jobs, len(mutants), len(known))
+            known |= self._proven(self._collect(jobs, len(mutants), len(known)))
         except BaseException:
             tool.stop_all()
             raise
@@ -228,7 +224,7 @@ class Run:
     def _collect(self, jobs: Sequence[Job], mutants: int, known: int) -> dict[str, Verdict]:
         """Wait for all jobs. A verdict counts, and is remembered, once every test has passed without a bug."""
         found: dict[str, Verdict] = {}
-        unproven = sum(job.mutant is None for job in jobs)
+        unproven = sum(job.mutant is None for job in jobs)  # jobs that are to prove tests
         killed: list[tuple[Mutant, str, Verdict]] = []
         for _ in jobs:
             ended = self._next()
@@ -242,8 +238,21 @@ class Run:
                 place = f"{len(found) + known}/{mutants}"
                 self._phases.note(f"{place} {verdict.name}: {_sentence(verdict)} ({verdict.seconds:.1f} s)")
             while killed and not unproven:
-                self._memory.keep(*killed.pop())
+                mutant, kernel, verdict = killed.pop()
+                if verdict.killer not in self.unproven:
+                    self._memory.keep(mutant, kernel, verdict)
         return found
+
+    def _proven(self, verdicts: dict[str, Verdict]) -> dict[str, Verdict]:
+        """Take back the kills of tests that do not pass without a bug."""
+        return {
+            name: replace(
+                verdict, outcome="not proven", detail=f"without the bug, too: {self.unproven[verdict.killer]}"
+            )
+            if verdict.killer in self.unproven
+            else verdict
+            for name, verdict in verdicts.items()
+        }
 
     def _next(self) -> Ended:
         # With a time limit, so that Ctrl-C reaches the main thread.
@@ -254,18 +263,21 @@ class Run:
                 continue
 
     def _control(self, ended: Ended) -> None:
+        """Note the tests that do not pass without a bug: they kill nothing."""
         if ended.error:
             raise ended.error
-        bad = [f"{failure.test}: {failure.kind}: {failure.text}" for failure in ended.findings.failures]
-        bad += [f"{test}: skipped" for test in ended.findings.skipped]
-        bad += [f"{file}: cannot be read" for file in ended.findings.uncollected]
-        bad += [] if bad or ended.findings.passed else [f"{test}: not found" for test in ended.job.tests]
+        found = ended.findings
+        bad = {failure.test: f"{failure.kind}: {failure.text}" for failure in reversed(found.failures)}
+        bad |= {test: "skipped" for test in found.skipped if test not in bad}
+        bad |= dict.fromkeys(found.uncollected, "cannot be read")
+        if not bad and not found.passed:
+            bad = dict.fromkeys(ended.job.tests, "not found")
         if bad:
-            raise ControlError(
-                f"{ended.job.name}: without any bug {len(bad)} tests do not pass", log=bad, hint=f"logs: {self._folder}"
-            )
+            self.unproven |= bad
+            self._phases.note(f"{ended.job.name}: {len(bad)} TESTS DO NOT PASS without a bug ({ended.seconds:.1f} s)")
+            return
         self._memory.keep_passed(ended.job.kernel, ended.job.tests)
-        self._phases.note(f"{ended.job.name}: {len(ended.findings.passed)} tests pass ({ended.seconds:.1f} s)")
+        self._phases.note(f"{ended.job.name}: {len(found.passed)} tests pass ({ended.seconds:.1f} s)")
 
     def _verdict(self, mutant: Mutant, ended: Ended) -> Verdict:
         error = ended.error

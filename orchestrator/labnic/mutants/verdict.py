@@ -16,8 +16,9 @@ from labnic.build.cache import PROJECT, Cache, JsonValue, hash_files, write_atom
 from labnic.mutants.catalog import COMPILER, SIDES, Mutant
 from labnic.mutants.recorder import SPLAT, Findings
 
-Outcome = Literal["killed", "survived", "stale", "no build", "not run"]
-"""``not run`` is a mutant none of whose tests ran: a wrong name, or all were skipped."""
+Outcome = Literal["killed", "survived", "stale", "no build", "not run", "not proven"]
+"""``not run``: none of the tests ran, for a wrong name or because all were skipped; ``not proven``: the test that
+noticed something does not pass without the bug either."""
 
 _KIND = "mutants"
 _WIDE = 320  # columns of a table that goes to a file
