@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,15 @@ PVH_FIRMWARE = "qboot.rom"
 FIRST_NIC_SLOT = 0x10
 """PCI slot of the first NIC: fixed, so that the guest's addresses do not depend on the other devices."""
 
-TCG = "tcg,thread=multi,tb-size=512"
-"""A thread for each virtual CPU, and 512 MiB for translated code: small hosts do not have the default's 1 GiB."""
+TCG_BUFFER = 512
+"""MiB for TCG's translated code: small hosts do not have the default's 1 GiB."""
+
+TCG_THREADED = (8, 1)
+"""First QEMU whose TCG may run each virtual CPU in a thread of its own.
+
+An earlier one can translate code while another virtual CPU changes it, and then runs the old code for ever (QEMU's
+commit deba78709ae8 ended that); a kernel that switches a tracepoint or a probe changes its code, and hangs or panics.
+"""
 
 DEVICE_LOG = "device.log"
 """File of the artifacts that gets the device's trace events."""
@@ -59,9 +67,11 @@ class MachineSpec:
 
     ``wires`` maps each wire's name to the file descriptor of QEMU's end; ``monitor`` and ``agent`` are descriptors of
     connected stream sockets.  ``directory`` gets the logs and, short enough for a socket's name, ``run`` the sockets.
+    ``qemu_version`` is what the binary's ``--version`` says.
     """
 
     binary: Path
+    qemu_version: str
     machine: MachineConfig
     accel: str
     kernel: Path
@@ -116,7 +126,7 @@ def _machine(spec: MachineSpec) -> list[str]:
         *(("-L", str(spec.data_dir)) if spec.data_dir else ()),
         *("-nodefaults", "-no-user-config", "-display", "none"),
         *("-machine", "q35,usb=off,vmport=off"),
-        *("-accel", TCG if spec.accel == "tcg" else spec.accel),
+        *("-accel", _tcg(spec) if spec.accel == "tcg" else spec.accel),
         *("-cpu", TCG_CPU if spec.accel == "tcg" else "host"),
         *("-smp", str(spec.machine.cpus)),
         *("-m", spec.machine.memory),
@@ -126,6 +136,15 @@ def _machine(spec: MachineSpec) -> list[str]:
         *("-append", " ".join(spec.parameters)),
         *("-no-reboot", "-action", "panic=exit-failure", "-device", "pvpanic-pci"),
     ]
+
+
+def _tcg(spec: MachineSpec) -> str:
+    thread = spec.machine.tcg_thread
+    if thread == "auto":
+        numbers = re.match(r"(\d+)\.(\d+)", spec.qemu_version)
+        threaded = numbers is not None and (int(numbers[1]), int(numbers[2])) >= TCG_THREADED
+        thread = "multi" if threaded else "single"
+    return f"tcg,thread={thread},tb-size={TCG_BUFFER}"
 
 
 def _trace(spec: MachineSpec) -> list[str]:

@@ -89,6 +89,8 @@ class MachineConfig(Section):
     cpus: int = Field(default=2, ge=1, le=64)
     accel: Literal["auto", "tcg", "kvm"] = "auto"
     """``auto``: KVM when a real boot has proved it, else TCG."""
+    tcg_thread: Literal["auto", "single", "multi"] = "auto"
+    """One thread for all virtual CPUs, or one for each; ``auto``: for each where this QEMU's TCG can (8.1 or later)."""
 
     def with_memory(self, least: str) -> MachineConfig:
         """The same machine with at least this much memory; empty asks for nothing."""

@@ -184,6 +184,7 @@ class Lab:
         run = self.run.path if hasattr(self, "run") else Path()
         return MachineSpec(
             binary=parts.qemu.binary,
+            qemu_version=parts.qemu.version,
             plugin=parts.qemu.plugin,
             data_dir=parts.qemu.data_dir,
             machine=self.config.machine.with_memory(parts.kernel.memory),

@@ -27,6 +27,7 @@ from labnic.process import ProcessId
 def spec(tmp_path: Path) -> MachineSpec:
     return MachineSpec(
         binary=Path("/usr/bin/qemu"),
+        qemu_version="10.0.13 (Debian)",
         machine=MachineConfig(),
         accel="tcg",
         kernel=Path("/k/vmlinux"),
@@ -57,6 +58,25 @@ def test_the_command_line_has_what_a_lab_needs(spec: MachineSpec) -> None:
     assert nics[0] == "labnic,id=eth0,netdev=w0,mac=52:54:00:6c:62:01,bus=pcie.0,addr=0x10,queues=8"
     assert nics[1] == "e1000e,id=eth1,netdev=w1,mac=52:54:00:00:00:09,bus=pcie.0,addr=0x11"
     assert spec.descriptors == (5, 6, 7, 8)
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "thread"),
+    [
+        ("7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)", "auto", "single"),
+        ("8.0.5", "auto", "single"),
+        ("8.1.0", "auto", "multi"),
+        ("10.0.13", "auto", "multi"),
+        ("7.2.22", "multi", "multi"),
+        ("10.0.13", "single", "single"),
+    ],
+)
+def test_virtual_cpus_have_threads_of_their_own_where_qemu_can(
+    spec: MachineSpec, version: str, wanted: str, thread: str
+) -> None:
+    machine = MachineConfig.model_validate({"tcg_thread": wanted})
+    argv = command_line(replace(spec, qemu_version=version, machine=machine))
+    assert value(argv, "-accel") == f"tcg,thread={thread},tb-size=512"
 
 
 def test_a_nic_that_can_be_unplugged_is_behind_a_port_of_its_own(spec: MachineSpec) -> None:
