@@ -29,10 +29,20 @@ SEND = "echo x >/dev/udp/198.51.100.2/9"
 """For bash: makes the kernel ask for the address, which is a frame at once (TEST-NET-2, RFC 5737)."""
 
 
-@pytest.fixture
-def observer(guest: Guest) -> Iterator[Observer]:
-    with Observer(guest) as observer:
+@pytest.fixture(scope="module")
+def loaded(lab: Lab) -> Iterator[Observer]:
+    """To load and unload it takes longer than most tests here."""
+    with Observer(lab.guest) as observer:
         yield observer
+
+
+@pytest.fixture
+def observer(loaded: Observer) -> Iterator[Observer]:
+    """An observer that watches nothing and has seen nothing."""
+    loaded.load()
+    yield loaded
+    loaded.detach()
+    loaded.clear()
 
 
 def rows(report: list[RuleReport], dev: str) -> Mapping[tuple[str, str], RuleReport]:
@@ -209,16 +219,15 @@ def test_an_interface_that_vanishes_is_let_go(observer: Observer, lab: Lab, nic:
     works(nic)
 
 
-def test_unload_under_traffic_and_in_callbacks(guest: Guest, nic: Nic) -> None:
-    observer = Observer(guest)
+def test_unload_under_traffic_and_in_callbacks(guest: Guest, observer: Observer, nic: Nic) -> None:
     churn = f"while :; do ip link set {nic.name} mtu 1400; ip -s link show {nic.name}; done >/dev/null"
     with Flood(nic, answer=True), guest.start(churn):
         for _ in range(3):
-            observer.load()
             observer.attach_dev(nic.name)
             works(nic)
             observer.unload()
-    assert not guest.run(f"grep '^{MODULE} ' /proc/modules").stdout
+            assert not guest.run(f"grep '^{MODULE} ' /proc/modules").stdout
+            observer.load()
     nic.ip_link("mtu", "1500")
     works(nic)
 
