@@ -6,6 +6,7 @@ netpoll then calls the driver's poll by itself, with interrupts off and a budget
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -14,17 +15,20 @@ import pytest
 from labnic.guest import Guest
 from labnic.lab import Lab
 from labnic.nic import Nic
-from labnic.wire import Frame
+from labnic.wire import Frame, Match
 
+from . import frames
 from .helpers import Flood, set_channels, works
 from .probes import probed
 from .test_xmit import REFUSED, RETURNS
 
 PORT = 6666
+RING = 64
+"""Entries of the smallest ring."""
 COUNT = 250
 """Messages of a test; each is a datagram."""
-LAST = 999999
-LAST_MESSAGE = f"echo '<4>labnic netconsole {LAST}' >/dev/kmsg"
+LAST = itertools.count(1_000_000)
+"""Numbers of messages that end a test. None comes twice: a console that is new begins with the kernel's whole log."""
 HEADERS = 14 + 20 + 8
 """Bytes of the headers of Ethernet, IPv4 and UDP before the message."""
 POLLS = "p:{} labnic:labnic_poll budget=$arg2:s32"
@@ -48,7 +52,7 @@ wait
 def netconsole(lab: Lab, nic: Nic) -> Iterator[None]:
     """Kernel messages of every level go to the wire's end through the smallest ring; the module is gone at the end."""
     guest = lab.guest
-    nic.ethtool("-G", "tx", "64", "rx", "64")
+    nic.ethtool("-G", "tx", str(RING), "rx", str(RING))
     set_channels(nic, 1)
     target = f"6665@{nic.ip}/{nic.name},{PORT}@{nic.peer_ip}/{nic.peer_mac}"
     guest.sh(f"echo on >/proc/sys/kernel/printk_devkmsg; dmesg -n 8; modprobe netconsole netconsole={target}")
@@ -87,6 +91,18 @@ def is_numbered(frame: Frame) -> bool:
     return is_message(frame) and bool(numbers([text(frame)]))
 
 
+def write_last(guest: Guest) -> int:
+    """Write one message more; gives its number."""
+    last = next(LAST)
+    guest.sh(f"echo '<4>labnic netconsole {last}' >/dev/kmsg")
+    return last
+
+
+def has_number(wanted: int) -> Match:
+    """Matches the frame of one message."""
+    return lambda frame: is_message(frame) and numbers([text(frame)]) == [wanted]
+
+
 def test_each_message_arrives_once_and_in_order(guest: Guest, nic: Nic, netconsole: None) -> None:
     with Flood(nic, answer=True):
         write(guest, nic)
@@ -105,9 +121,13 @@ def test_the_driver_refuses_none(guest: Guest, nic: Nic, netconsole: None) -> No
 
 
 def test_the_poll_is_called_with_no_budget(guest: Guest, nic: Nic, netconsole: None) -> None:
-    """The kernel warns when such a poll says that it received something; traffic in both directions goes on."""
-    with Flood(nic, answer=True, rate=1000.0), probed(guest, POLLS, only=BY_NETPOLL) as probe:
-        write(guest, nic)
+    """A message finds the ring full while frames come; the kernel warns when such a poll says that it received some."""
+    filling = [frames.make(60, dst=nic.peer_mac, src=nic.mac, seed=n) for n in range(2 * RING)]
+    with Flood(nic, rate=1000.0), probed(guest, POLLS, only=BY_NETPOLL) as probe:
+        with nic.fault("tx-withhold", count=0):
+            frames.send_from_guest(guest, nic, filling)
+            last = write_last(guest)
+        nic.wire.receive(has_number(last))
     assert probe.lines
     works(nic)
 
@@ -115,9 +135,10 @@ def test_the_poll_is_called_with_no_budget(guest: Guest, nic: Nic, netconsole: N
 def test_burst_of_the_kernel_s_own_messages(guest: Guest, nic: Nic, netconsole: None) -> None:
     """The list of all tasks, a thousand lines without a pause: begin and end arrive, and what is between."""
     with Flood(nic, answer=True):
-        guest.sh(f"echo t >/proc/sysrq-trigger; echo m >/proc/sysrq-trigger; {LAST_MESSAGE}")
+        guest.sh("echo t >/proc/sysrq-trigger; echo m >/proc/sysrq-trigger")
+        last = write_last(guest)
         messages: list[str] = []
-        while numbers(messages[-1:]) != [LAST]:
+        while numbers(messages[-1:]) != [last]:
             messages.append(text(nic.wire.receive(is_message, timeout=10.0)))
     assert any("Show State" in message for message in messages)
     assert any("Mem-Info" in message for message in messages)
@@ -130,8 +151,7 @@ def test_messages_while_the_interface_goes_down_and_up(guest: Guest, nic: Nic, n
         guest.sh(f"for n in 1 2 3; do ip link set {nic.name} down && ip link set {nic.name} up || exit 1; done")
         nic.configure()
         writer.wait(60.0)
-    guest.sh(LAST_MESSAGE)
-    nic.wire.receive(lambda frame: is_message(frame) and numbers([text(frame)]) == [LAST])
+    nic.wire.receive(has_number(write_last(guest)))
     works(nic)
 
 

@@ -20,6 +20,11 @@ PER_QUEUE = 300
 MESSAGES = 60
 """Lines that netconsole sends."""
 
+FILL = 900
+TAIL = r"\n-" * 8 + r"\n"
+"""What follows in each: with the time that the kernel puts before every line, more than netconsole sends in one frame
+(MAX_PRINT_CHUNK in drivers/net/netconsole.c, 1000 bytes)."""
+
 CONSOLE_PORT = 6666  # of the receiving end, netconsole's own default (Documentation/networking/netconsole.rst)
 
 # pktgen sends with BHs disabled, in bursts with xmit_more, on each queue in turn.
@@ -97,7 +102,10 @@ def stopping_queues(stage: Stage) -> Iterator[None]:
 
 @provocation("netconsole", "X5", "P3", *XMIT, *POLL)
 def netconsole(stage: Stage) -> None:
-    """The kernel's messages go out over the NIC with interrupts off, under load, and have to poll for room."""
+    """The kernel's messages go out over the NIC with interrupts off, under load, and have to poll for room.
+
+    A message's first frame stops the queue; its second one comes before any interrupt can, and netpoll asks the driver.
+    """
     stage.wire.flush()
     target = f"@{stage.nic.ip}/$dev,{CONSOLE_PORT}@{stage.nic.peer_ip}/{stage.nic.peer_mac}"
     stage.sh(f"modprobe netconsole netconsole={target} || exit")
@@ -106,7 +114,7 @@ def netconsole(stage: Stage) -> None:
             # Level 2 goes to every console, and the kernel would drop all but ten of a user's lines.
             stage.sh(
                 f"""echo on >/proc/sys/kernel/printk_devkmsg
-for n in $(seq 1 {MESSAGES}); do echo "<2>netconsole line $n of {MESSAGES}"; done >/dev/kmsg
+for n in $(seq 1 {MESSAGES}); do printf "<2>netconsole line $n of {MESSAGES} %0{FILL}d{TAIL}" 0 >/dev/kmsg; done
 echo ratelimit >/proc/sys/kernel/printk_devkmsg"""
             )
         lines = stage.wire.collect(MESSAGES, lambda frame: b"netconsole line " in frame.data, timeout=20.0)
