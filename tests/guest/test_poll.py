@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from labnic.guest import Guest
 from labnic.nic import Nic
 from labnic.observer import Observer
@@ -13,6 +15,8 @@ from .helpers import deltas, eventually, settled, works
 
 BUDGET = 64
 """Frames that one poll may take (NAPI_POLL_WEIGHT in include/linux/netdevice.h)."""
+LAPS = 20
+"""Bursts in which the device runs dry at least once."""
 
 
 def test_more_frames_at_once_than_a_poll_may_take(nic: Nic, qmp: Qmp) -> None:
@@ -31,17 +35,25 @@ def test_more_frames_at_once_than_a_poll_may_take(nic: Nic, qmp: Qmp) -> None:
 
 
 def test_device_without_buffers_is_told_of_new_ones(nic: Nic, qmp: Qmp) -> None:
-    """More frames than the ring has buffers come at once, and the device must be told when there are some again."""
+    """More frames than the ring has buffers come at once, and the device must be told when there are some again.
+
+    The driver may be fast enough to keep it from running dry: then once more.
+    """
     nic.ethtool("-G", "rx", "64")
     count = 6 * 64
     before, doorbells = settled(nic.statistics), nic.ethtool_stats()["rx_doorbells"]
-    qmp.execute("stop")
-    try:
-        nic.wire.send(*(frames.to_guest(nic, 60, seed=n) for n in range(count)))
-    finally:
-        qmp.cont()
-    eventually(lambda: deltas(before, nic.statistics()).get("rx_packets"), count, what="frames received")
-    assert nic.ethtool_stats()["rx_doorbells"] > doorbells
+    for lap in range(LAPS):
+        qmp.execute("stop")
+        try:
+            nic.wire.send(*(frames.to_guest(nic, 60, seed=n) for n in range(count)))
+        finally:
+            qmp.cont()
+        wanted = (lap + 1) * count
+        eventually(lambda: deltas(before, nic.statistics()).get("rx_packets"), wanted, what="frames received")
+        if nic.ethtool_stats()["rx_doorbells"] > doorbells:
+            break
+    else:
+        pytest.fail(f"the device never ran dry in {LAPS} bursts")
     works(nic)
 
 
