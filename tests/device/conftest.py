@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from labnic.build import Cache, PlainProgress, build_qemu
+from labnic.build import PROJECT, Cache, PlainProgress, build_qemu
 from labnic.config import Config
 from labnic.errors import LabnicError
 from labnic.settings import load_settings
@@ -37,7 +37,8 @@ def qemu_files(request: pytest.FixtureRequest) -> QemuFiles:
     if plugin:
         return QemuFiles(binary or Path("qemu-system-x86_64"), plugin)
     config: Config = load_settings(None).config
-    built = build_qemu(config, Cache(), PlainProgress())
+    project = Path(request.config.getoption("labnic_project", None) or PROJECT)
+    built = build_qemu(config, Cache(), PlainProgress(), project)
     return QemuFiles(binary or built.binary, built.plugin, built.data_dir)
 
 

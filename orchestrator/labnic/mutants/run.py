@@ -164,13 +164,13 @@ class Run:
     def _built(self, name: str, side: str, kernel: str, tests: tuple[str, ...], project: Path = PROJECT) -> Request:
         """Build what the tests need. Without a module those of the guest boot what the worker builds from ``project``,
         as a bug in the device needs, which is there from QEMU's start."""
-        module = plugin = ""
+        module = ""
         if any(test.startswith("tests/device/") for test in tests):
-            plugin = str(build_qemu(self._config, self._cache, self._quiet, project).plugin or "")
+            build_qemu(self._config, self._cache, self._quiet, project)
         if side == "driver":
             module = str(self._stripped(build_driver(self._kernels[kernel], self._cache, self._quiet, project), name))
         first = project != PROJECT
-        return Request(name, tests, str(project), kernel, module, plugin, self._options.config, first)
+        return Request(name, tests, str(project), kernel, module, self._options.config, first)
 
     def _stripped(self, driver: Driver, name: str) -> Path:
         """The module without its debugging information: a tenth of the bytes to be brought into the guest."""

@@ -34,7 +34,7 @@ TEST_LIMIT = 60
 
 @dataclass(frozen=True)
 class Request:
-    """Tests to run: ``project`` holds the sources, ``module`` and ``plugin`` what was built from them.
+    """Tests to run: ``project`` holds the sources, ``module`` is the driver built from them.
 
     With ``module`` the guest's tests are lent a restored VM into which it is loaded; without, they boot what
     ``project`` gives. ``first`` ends the run at the first failure.
@@ -45,7 +45,6 @@ class Request:
     project: str
     kernel: str
     module: str = ""
-    plugin: str = ""
     config: str = ""
     first: bool = True
 
@@ -81,8 +80,6 @@ class Worker:
         argv += ["-o", "timeout_func_only=true"]
         argv += ["--labnic-config", request.config] if request.config else []
         argv += ["-x"] if request.first else []
-        if group == "device" and request.plugin:
-            argv += ["--plugin", request.plugin]
         if group == "guest" and request.module:
             watch = Watch()
             plugins += [watch, self._lender(request, watch)]
