@@ -26,8 +26,9 @@ test-device: ## The device in QEMU, without a guest
 test-guest: ## The booted guest, with packets
 	@$(LABNIC) test guest
 
-test-debug: ## The guest's tests on a kernel that checks itself, which is compiled the first time
+test-debug: ## The guest's tests and the contract on a kernel that checks itself, which is compiled the first time
 	@$(LABNIC) test guest --kernel debug
+	@$(LABNIC) contract --kernel debug
 
 contract: ## Every rule for network devices, provoked and judged: the table of who kept which
 	@$(LABNIC) contract
