@@ -6,7 +6,7 @@ quote = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := help
 .PHONY: help boot test test-unit test-device test-guest mutants check gen gen-check build doctor clean clean-cache
-.PHONY: test-debug test-overlay contract cycles
+.PHONY: test-debug test-overlay contract cycles bench
 
 help: ## What there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -32,6 +32,9 @@ test-debug: ## The guest's tests and the contract on a kernel that checks itself
 
 contract: ## Every rule for network devices, provoked and judged: the table of who kept which
 	@$(LABNIC) contract
+
+bench: ## labnic beside every other NIC of a QEMU that is built from source: rates, delays, costs
+	@$(LABNIC) --set qemu.source=overlay bench
 
 cycles: ## A thousand times load, up, traffic, down, unload on the debug kernel
 	@$(LABNIC) cycles --kernel debug

@@ -264,6 +264,29 @@ def cycles(context: Context, kernel: str | None, count: int, batch: int, again: 
 
 
 @cli.command()
+@_kernel
+@click.option("--rows", multiple=True, metavar="PATTERN", help="Only the rows that match, as tx-60-* (repeatable).")
+@click.option("--contenders", multiple=True, metavar="NAME", help="Only these NICs (repeatable).")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds of each row.")
+@click.option(
+    "--seconds", type=click.FloatRange(0.01, 60), default=0.5, show_default=True, help="Length of a measurement."
+)
+@click.option("--json", type=click.Path(path_type=Path), help="File that gets all figures.")
+@click.option("--compare", type=click.Path(path_type=Path), help="Such a file of an earlier run: print what moved.")
+@click.option("--write", "page", type=click.Path(path_type=Path), help="Page to put the table into, between its marks.")
+@click.option("--list", "only_list", is_flag=True, help="Print the rows and contenders, and measure nothing.")
+@pass_context
+def bench(context: Context, /, only_list: bool, **options: Any) -> int:
+    """Measure labnic beside every other NIC that QEMU has."""
+    from labnic.bench.run import Options, listing, run
+
+    if only_list:
+        click.echo(listing())
+        return 0
+    return run(Options(**options), context.config(), context.phases)
+
+
+@cli.command()
 @_json
 def ps(as_json: bool) -> int:
     """List the running labs."""

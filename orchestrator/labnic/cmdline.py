@@ -55,6 +55,7 @@ class NicModel:
 MODELS: Mapping[str, NicModel] = {
     "labnic": NicModel("labnic", "queues"),
     "virtio-net-pci": NicModel("virtio_net"),
+    "e1000": NicModel("e1000"),
     "e1000e": NicModel("e1000e"),
     "igb": NicModel("igb"),
     "vmxnet3": NicModel("vmxnet3"),
@@ -65,9 +66,10 @@ MODELS: Mapping[str, NicModel] = {
 class MachineSpec:
     """Everything that a QEMU process is started with.
 
-    ``wires`` maps each wire's name to the file descriptor of QEMU's end; ``monitor`` and ``agent`` are descriptors of
-    connected stream sockets.  ``directory`` gets the logs and, short enough for a socket's name, ``run`` the sockets.
-    ``qemu_version`` is what the binary's ``--version`` says.
+    ``wires`` maps each wire's name to the file descriptor of QEMU's end, and ``backends`` to the options of another
+    netdev in its place (``tap,ifname=tap0``), or to nothing for a NIC without one; ``monitor`` and ``agent`` are
+    descriptors of connected stream sockets.  ``directory`` gets the logs and, short enough for a socket's name, ``run``
+    the sockets.  ``qemu_version`` is what the binary's ``--version`` says.
     """
 
     binary: Path
@@ -85,6 +87,7 @@ class MachineSpec:
     trace: str = ""
     audit: bool = False
     wires: Mapping[str, int] = field(default_factory=dict)
+    backends: Mapping[str, str] = field(default_factory=dict)
     monitor: int = -1
     agent: int = -1
     extra: tuple[str, ...] = ()
@@ -183,21 +186,31 @@ def _channels(spec: MachineSpec) -> list[str]:
 
 def _nic(spec: MachineSpec, slot: int, nic: NicConfig) -> list[str]:
     model = MODELS[nic.model]
-    if nic.wire in spec.wires:
-        backend = f"dgram,id={nic.wire},local.type=fd,local.str={spec.wires[nic.wire]}"
-    else:
-        # A printed command line has no wire to inherit.
-        backend = f"user,id={nic.wire},restrict=on"
     place = f"bus=pcie.0,addr={FIRST_NIC_SLOT + slot:#x}"
     port = []
     if nic.hotplug:
         # The chassis makes the slot number unique among the ports.
         port = ["-device", f"pcie-root-port,id={root_port(nic)},chassis={FIRST_NIC_SLOT + slot},{place}"]
         place = f"bus={root_port(nic)}"
-    options = [nic.model, f"id={nic.name}", f"netdev={nic.wire}", f"mac={nic.mac}", place]
+    backend = _backend(spec, nic)
+    plugged = [f"netdev={nic.wire}"] if backend else []
+    options = [nic.model, f"id={nic.name}", *plugged, f"mac={nic.mac}", place]
     if model.queues:
         options.append(f"{model.queues}={nic.queues}")
-    return ["-netdev", backend, *port, "-device", ",".join(options)]
+    if nic.model != "labnic":
+        # A ROM to boot from the network with, which nobody does, and which a QEMU built from source may not find.
+        options.append("romfile=")
+    return [*backend, *port, "-device", ",".join(options)]
+
+
+def _backend(spec: MachineSpec, nic: NicConfig) -> list[str]:
+    if nic.wire in spec.backends:
+        kind, comma, options = spec.backends[nic.wire].partition(",")
+        return ["-netdev", f"{kind},id={nic.wire}{comma}{options}"] if kind else []
+    if nic.wire in spec.wires:
+        return ["-netdev", f"dgram,id={nic.wire},local.type=fd,local.str={spec.wires[nic.wire]}"]
+    # A printed command line has no wire to inherit.
+    return ["-netdev", f"user,id={nic.wire},restrict=on"]
 
 
 def root_port(nic: NicConfig) -> str:

@@ -60,7 +60,7 @@ Mac = Annotated[str, AfterValidator(_mac)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
 InterfaceAddress = Annotated[str, AfterValidator(_interface_address)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
-Model = Literal["labnic", "virtio-net-pci", "e1000e", "igb", "vmxnet3"]
+Model = Literal["labnic", "virtio-net-pci", "e1000", "e1000e", "igb", "vmxnet3"]
 
 
 class Section(BaseModel):

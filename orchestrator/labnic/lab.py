@@ -8,7 +8,7 @@ import itertools
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -51,7 +51,9 @@ class Lab:
     """One VM; a context manager that boots on entry and leaves no process behind on exit.
 
     ``directory`` gets the logs and captures, ``name`` is what ``labnic ps`` shows, ``parameters`` are words for the
-    kernel's command line and ``extra`` for QEMU's.  ``boot_seconds`` is from starting QEMU to the first command.
+    kernel's command line and ``extra`` for QEMU's.  ``backends`` has QEMU's options for wires that are no sockets of
+    ours, empty for a NIC that is plugged into nothing.  With ``read_wires`` off, the wires and their recording are left
+    to another program.  ``boot_seconds`` is from starting QEMU to the first command.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class Lab:
         name: str | None = None,
         parameters: tuple[str, ...] = (),
         extra: tuple[str, ...] = (),
+        backends: Mapping[str, str] | None = None,
+        read_wires: bool = True,
     ) -> None:
         self.config = config
         self.parts = parts
@@ -73,6 +77,8 @@ class Lab:
         self.name = name or f"lab-{os.getpid()}-{next(_serial)}"
         self.parameters = parameters
         self.extra = extra
+        self.backends = backends or {}
+        self.read_wires = read_wires
         self.boot_seconds = 0.0
         self.wires: dict[str, Wire] = {}
         self.nics: list[Nic] = []
@@ -133,7 +139,8 @@ class Lab:
         self.run = RunDir(self.name)
         self._undo.callback(self.run.close)
         for nic in self.config.nics:
-            wire = Wire(nic.wire, self.directory / f"{nic.wire}.pcapng")
+            record = self.directory / f"{nic.wire}.pcapng" if self.read_wires else None
+            wire = Wire(nic.wire, record, read=self.read_wires)
             self._undo.callback(wire.close)
             wire.check_peer = self.check_alive
             self.wires[nic.wire] = wire
@@ -200,6 +207,7 @@ class Lab:
                 (*guest_cmdline(), *parts.kernel.parameters), self.config.nics, self.parameters
             ),
             wires={name: wire.qemu_end.fileno() for name, wire in self.wires.items()},
+            backends=self.backends,
             monitor=monitor,
             agent=agent,
             extra=self.extra,

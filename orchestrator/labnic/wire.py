@@ -49,9 +49,10 @@ class Wire:
 
     ``check_peer`` is called when a wait ends in vain, and raises when the VM is gone: the end of a datagram socket's
     peer cannot be seen by receiving.  ``answer``, when set, gives what is sent back at once for a frame that arrives.
+    With ``read`` off nobody reads here, and `our_end` is for another program.
     """
 
-    def __init__(self, name: str, pcap: Path | None = None) -> None:
+    def __init__(self, name: str, pcap: Path | None = None, *, read: bool = True) -> None:
         self.name = name
         self.sent = 0
         self.received = 0
@@ -71,7 +72,13 @@ class Wire:
         self._closed = False
         self._broken = ""
         self._thread = threading.Thread(target=self._drain, name=f"labnic-wire-{name}", daemon=True)
-        self._thread.start()
+        if read:
+            self._thread.start()
+
+    @property
+    def our_end(self) -> socket.socket:
+        """The socket that a program can inherit which reads in our place."""
+        return self._sock
 
     @property
     def qemu_end(self) -> socket.socket:
@@ -265,7 +272,8 @@ class Wire:
             return
         self._closed = True
         self._waker.send(b"x")
-        self._thread.join(2.0)
+        if self._thread.ident:
+            self._thread.join(2.0)
         self._lost("closed")
         for sock in (self._sock, self._peer, self._wake, self._waker):
             with contextlib.suppress(OSError):

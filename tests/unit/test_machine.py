@@ -56,7 +56,7 @@ def test_the_command_line_has_what_a_lab_needs(spec: MachineSpec) -> None:
     assert value(argv, "-netdev") == "dgram,id=w0,local.type=fd,local.str=7"
     nics = [word for word in argv if "netdev=" in word]
     assert nics[0] == "labnic,id=eth0,netdev=w0,mac=52:54:00:6c:62:01,bus=pcie.0,addr=0x10,queues=8"
-    assert nics[1] == "e1000e,id=eth1,netdev=w1,mac=52:54:00:00:00:09,bus=pcie.0,addr=0x11"
+    assert nics[1] == "e1000e,id=eth1,netdev=w1,mac=52:54:00:00:00:09,bus=pcie.0,addr=0x11,romfile="
     assert spec.descriptors == (5, 6, 7, 8)
 
 
@@ -88,7 +88,7 @@ def test_a_nic_that_can_be_unplugged_is_behind_a_port_of_its_own(spec: MachineSp
     ]
     nics = [word for word in argv if "netdev=" in word]
     assert nics[0] == "labnic,id=eth0,netdev=w0,mac=52:54:00:6c:62:01,bus=port-eth0,queues=8"
-    assert nics[1] == "e1000e,id=eth1,netdev=w1,mac=52:54:00:00:00:09,bus=port-eth1"
+    assert nics[1] == "e1000e,id=eth1,netdev=w1,mac=52:54:00:00:00:09,bus=port-eth1,romfile="
 
 
 def test_the_audit_is_for_every_labnic_that_ever_comes(spec: MachineSpec) -> None:
@@ -298,3 +298,11 @@ def test_kvm_on_demand_must_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(PrerequisiteError, match="kvm cannot be used: No such file"):
         choose("kvm", Path("/bin/true"), Path("/bin/true"), Cache(tmp_path / "cache"))
     assert choose("auto", Path("/bin/true"), Path("/bin/true"), Cache(tmp_path / "cache")).name == "tcg"
+
+
+def test_another_backend_takes_the_place_of_the_wire(spec: MachineSpec) -> None:
+    argv = command_line(replace(spec, backends={"w0": "tap,ifname=tap0", "w1": ""}))
+    assert [argv[at + 1] for at, word in enumerate(argv) if word == "-netdev"] == ["tap,id=w0,ifname=tap0"]
+    nics = [word for word in argv if "mac=" in word]
+    assert "netdev=w0" in nics[0]
+    assert "netdev=" not in nics[1], "a NIC that is plugged into nothing"

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The rows of the table: what is measured, and in which kind of VM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from labnic.bench import traffic
+from labnic.bench.pktgen import Load
+from labnic.bench.stage import SETTINGS, Setting
+from labnic.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement of every contender; ``sends`` when the ceiling can do it, too."""
+
+    name: str
+    title: str
+    setting: Setting
+    measure: traffic.Measure
+    sends: bool = False
+
+
+LENGTHS, BURSTS, QUEUES = (60, 1500), (1, 16), (1, 2, 4)
+
+
+def _tx() -> Iterator[Row]:
+    for backend in ("dgram", "none"):
+        for length in LENGTHS:
+            for burst in BURSTS:
+                name = f"tx-{length}-b{burst}-{backend}"
+                title = f"TX {length} B, burst {burst}, {_words(backend)}"
+                yield Row(name, title, SETTINGS[backend], traffic.transmit(Load(length, burst)), sends=True)
+
+
+def _queues() -> Iterator[Row]:
+    for backend in ("dgram", "none"):
+        for burst in BURSTS:
+            for queues in QUEUES:
+                name = f"tx-60-b{burst}-{backend}-q{queues}"
+                title = f"TX 60 B, burst {burst}, {_words(backend)}, {queues} of 4 queues"
+                measure = traffic.transmit(Load(60, burst, queues))
+                yield Row(name, title, SETTINGS[f"{backend}-4cpu"], measure)
+
+
+def _words(backend: str) -> str:
+    return "no backend" if backend == "none" else backend
+
+
+def _others() -> Iterator[Row]:
+    dgram = SETTINGS["dgram"]
+    for length in LENGTHS:
+        yield Row(f"rx-{length}", f"RX {length} B, saturated, dgram", dgram, traffic.receive(length))
+    yield Row("both-60", "both ways 60 B, burst 16, dgram, sum", dgram, traffic.both(Load(60, 16)))
+    yield Row("rtt-idle", "round trip 60 B, idle, dgram", dgram, traffic.round_trip(0))
+    yield Row(
+        "rtt-load",
+        f"round trip 60 B beside {traffic.PING_LOAD} frames/s, dgram",
+        dgram,
+        traffic.round_trip(traffic.PING_LOAD),
+    )
+
+
+ROWS = (*_tx(), *_others(), *_queues())
+
+
+def choose(patterns: Sequence[str]) -> tuple[Row, ...]:
+    """The rows whose names match one of the patterns (``tx-60-*``), in the usual order; all of them without patterns.
+
+    Raises `UsageError` for a pattern that matches none.
+    """
+    names = [row.name for row in ROWS]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UsageError(f"there is no row {pattern!r}", hint=f"rows: {', '.join(names)}")
+    return tuple(row for row in ROWS if not patterns or any(fnmatchcase(row.name, each) for each in patterns))

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``labnic bench``: boots a VM for each kind of wire, goes round the contenders, and shows the table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labnic.bench import compare, contenders, rows, show
+from labnic.bench.contenders import Contender, models_of
+from labnic.bench.result import Result
+from labnic.bench.rows import Row
+from labnic.bench.sample import NotMeasurableError, Sample
+from labnic.bench.stage import Setting, Stage
+from labnic.build.cache import Cache, write_atomic
+from labnic.config import Config
+from labnic.errors import UsageError
+from labnic.lab import Parts
+from labnic.prepare import prepare
+from labnic.report import Phases, run_folder
+
+ROUNDS = 5
+SECONDS = 0.5
+"""How long one measurement sends, about."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; ``seconds`` is the time that one measurement sends."""
+
+    rows: tuple[str, ...] = ()
+    contenders: tuple[str, ...] = ()
+    rounds: int = ROUNDS
+    seconds: float = SECONDS
+    kernel: str | None = None
+    json: Path | None = None
+    compare: Path | None = None
+    page: Path | None = None
+
+
+def listing() -> str:
+    """What can be chosen."""
+    width = max(len(row.name) for row in rows.ROWS)
+    lines = [f"{row.name:<{width}}  {row.title}" for row in rows.ROWS]
+    return "\n".join([*lines, "", "contenders: " + ", ".join(each.name for each in contenders.CONTENDERS)])
+
+
+def run(options: Options, config: Config, phases: Phases) -> int:
+    """Measure, print, write; gives 1 when a frame arrived otherwise than it was sent."""
+    wanted = rows.choose(options.rows)
+    chosen = contenders.choose(options.contenders)
+    if not any(each.model for each in chosen):
+        raise UsageError(f"{contenders.CEILING} is no NIC", hint="name one beside it with --contenders")
+    old = Result.read(options.compare) if options.compare else None
+    kernel = options.kernel or config.kernel
+    parts = prepare(config, kernel, Cache(), phases)
+    folder = run_folder(config.artifacts)
+    result = Result(made_with(parts, options))
+    try:
+        measure(wanted, chosen, options, config, parts, folder, phases, result)
+    finally:
+        # What has been measured is not lost with the VM.
+        if result.cells:
+            show.table(result)
+            for path in (folder / "bench.json", *([options.json] if options.json else [])):
+                write_atomic(path, result.to_json().encode())
+    if options.page:
+        show.write_page(options.page, result)
+    if old:
+        show.show_moves(list(compare.moves(old, result)))
+    print(f"artifacts: {folder}", flush=True)
+    return 0 if result.sound else 1
+
+
+def made_with(parts: Parts, options: Options) -> Mapping[str, str]:
+    """What the figures depend on, for the heading and the file."""
+    return {
+        "QEMU": parts.qemu.version.split()[0],
+        "Linux": f"{parts.kernel.release} ({parts.kernel.name})",
+        "accelerator": parts.accel.name,
+        "rounds": str(options.rounds),
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def measure(
+    wanted: Sequence[Row],
+    chosen: Sequence[Contender],
+    options: Options,
+    config: Config,
+    parts: Parts,
+    folder: Path,
+    phases: Phases,
+    result: Result,
+) -> None:
+    """Fill in the cells of the result, setting by setting."""
+    there = models_of(parts.qemu.binary) | {contenders.OURS}
+    present = [each for each in chosen if each.model is None or each.model in there]
+    for row in wanted:
+        result.titles[row.name] = row.title
+        for each in chosen:
+            if each not in present:
+                result.cell(row.name, each.name).reason = f"QEMU {parts.qemu.version.split()[0]} has no {each.model}"
+    by_setting: dict[Setting, list[Row]] = {}
+    for row in wanted:
+        by_setting.setdefault(row.setting, []).append(row)
+    for setting, those in by_setting.items():
+        stage = Stage(setting, present, config, parts, folder / setting.name, phases, options.seconds)
+        with stage, phases.phase(f"{len(those)} rows, {setting.name}"):
+            _content(stage, result, phases)
+            for turn in range(1, options.rounds + 1):
+                for row in those:
+                    _round(stage, row, result, phases, f"{turn}/{options.rounds}")
+
+
+def _content(stage: Stage, result: Result, phases: Phases) -> None:
+    for port in stage.ports.values():
+        for wrong in stage.content(port):
+            phases.note(wrong)
+            result.wrong.append(wrong)
+
+
+def _round(stage: Stage, row: Row, result: Result, phases: Phases, turn: str) -> None:
+    """One row once for each contender, one after the other."""
+    said = []
+    for name, port in stage.ports.items():
+        cell = result.cell(row.name, name)
+        if port.nic is None and not row.sends:
+            cell.reason = "it has no hardware"
+            continue
+        if cell.reason:
+            continue
+        try:
+            cell.samples.append(row.measure(stage, port))
+        except NotMeasurableError as error:
+            cell.reason = str(error)
+        else:
+            said.append(f"{name} {_brief(cell.samples[-1])}")
+    phases.note(f"  {turn} {row.name}: {', '.join(said) or 'nobody can'}")
+
+
+def _brief(sample: Sample) -> str:
+    """The first value, for the line that tells the progress."""
+    value = next(iter(sample.values.values()), None)
+    lost = f" ({sample.lost} lost)" if sample.lost else ""
+    return ("no answer" if value is None else show.number(value)) + lost

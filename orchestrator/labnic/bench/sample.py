@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What one measurement gives, and the quantities that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from labnic.bench.stats import Quantity
+
+RATE = Quantity("rate", "kpps", "more")
+INTERRUPTS = Quantity("interrupts", "/frame", "less", clocked=False)
+MAIN_CPU = Quantity("main thread", "us/frame", "less")
+ALL_CPU = Quantity("QEMU's CPU", "us/frame", "less")
+INSTRUCTIONS = Quantity("kernel instructions", "/frame", "less", clocked=False)
+MMIO = Quantity("register accesses", "/frame", "less", clocked=False)
+MEDIAN = Quantity("round trip, median", "us", "less")
+P99 = Quantity("round trip, 99 %", "us", "less")
+
+QUANTITIES = {each.name: each for each in (RATE, INTERRUPTS, MAIN_CPU, ALL_CPU, INSTRUCTIONS, MMIO, MEDIAN, P99)}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement: values by the name of their quantity, frames that were lost, and frames with a wrong byte or
+    out of order."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    lost: int = 0
+    bad: int = 0
+
+
+class NotMeasurableError(Exception):
+    """The contender has not what the row needs; the text says what, in a few words."""

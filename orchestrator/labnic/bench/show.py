@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The table of a bench, on the terminal and in Markdown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from labnic.bench.compare import Move
+from labnic.bench.contenders import CEILING, CONTENDERS, OURS
+from labnic.bench.result import Line, Result
+from labnic.bench.stats import Lead, Summary
+from labnic.build.cache import write_atomic
+from labnic.contract.show import replace_part
+from labnic.errors import UsageError
+
+PART = "bench"
+"""Name of the table's place in a page."""
+
+PLAIN_WIDTH = 190
+"""Columns of a table that goes to a file."""
+
+LEGEND = (
+    f"cells: median (lowest-highest). lead: how many times better {OURS} is than the best other NIC; "
+    f"{CEILING} is none, it throws away what it is given"
+)
+
+GOAL = 1.25
+"""From this lead on labnic is ahead by more than a lucky hour."""
+
+
+def table(result: Result, console: Console | None = None) -> None:
+    """Print a line for each quantity of each row, and what is to be known beside them."""
+    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    names = contenders(result)
+    shown = Table(title=heading(result), title_justify="left", show_edge=False)
+    shown.add_column("quantity")
+    for name in names:
+        shown.add_column(name, justify="right")
+    shown.add_column("lead", justify="right")
+    last = ""
+    for line in result.lines():
+        if line.row != last:
+            shown.add_section()
+            shown.add_row(f"[bold]{result.titles[line.row]}[/]")
+            last = line.row
+        cells = [cell(line.summaries[name]) if name in line.summaries else "-" for name in names]
+        shown.add_row(f"  {line.quantity.name}, {line.quantity.unit}", *cells, styled(line.lead))
+    console.print(shown)
+    console.print(LEGEND, markup=False)
+    for trouble in result.troubles():
+        console.print(trouble, markup=False)
+
+
+def contenders(result: Result) -> list[str]:
+    """Who is in the result, in the usual order."""
+    found = {name for cells in result.cells.values() for name in cells}
+    return [each.name for each in CONTENDERS if each.name in found]
+
+
+def heading(result: Result) -> str:
+    """On what it was made."""
+    return ", ".join(f"{name} {value}" for name, value in result.made_with.items())
+
+
+def cell(summary: Summary) -> str:
+    """``148 (140-151)``, or the median alone where the ends look like it."""
+    median, *ends = map(number, (summary.median, summary.low, summary.high))
+    return median if ends == [median, median] else f"{median} ({'-'.join(ends)})"
+
+
+def number(value: float) -> str:
+    """Three digits, which is more than the noise leaves; never an exponent."""
+    for limit, digits in ((0.0005, 0), (0.995, 3), (9.95, 2), (99.5, 1)):
+        if abs(value) < limit:
+            return f"{value:.{digits}f}"
+    return f"{value:.0f}"
+
+
+def styled(lead: Lead | None) -> str:
+    """The lead with its colour: behind, ahead, and ahead by the goal."""
+    if lead is None:
+        return "-"
+    style = "bold red" if lead.ratio < 1 else "green" if lead.ratio >= GOAL else "yellow"
+    return f"[{style}]{lead.ratio:.2f}[/] {lead.best}"
+
+
+def show_moves(found: Sequence[Move], console: Console | None = None) -> None:
+    """Print what moved since another run, the worst first."""
+    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    if not found:
+        console.print("nothing moved beyond the noise")
+    for move in sorted(found, key=lambda move: (move.better, -abs(move.factor - 1))):
+        console.print(str(move), style="green" if move.better else "red", markup=False)
+
+
+def write_page(path: Path, result: Result) -> None:
+    """Put the table between the marks of a page; raises `UsageError` for a page without them."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    made = f"{heading(result)}.\n\n{markdown(result)}"
+    write_atomic(path, replace_part(text, PART, made, str(path)).encode())
+
+
+def markdown(result: Result) -> str:
+    """The table for a page."""
+    names = contenders(result)
+    lines = [
+        "| row | quantity | " + " | ".join(names) + " | lead |",
+        "|---|---|" + "---|" * (len(names) + 1),
+    ]
+    for line in result.lines():
+        cells = (cell(line.summaries[name]) if name in line.summaries else "-" for name in names)
+        head = f"| {result.titles[line.row]} | {line.quantity.name}, {line.quantity.unit} | "
+        lines.append(head + " | ".join(cells) + f" | {_plain(line)} |")
+    lines += ["", *(f"- {trouble}" for trouble in result.troubles())]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _plain(line: Line) -> str:
+    lead = line.lead
+    return f"{lead.ratio:.2f} ({lead.best})" if lead else "-"

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where is measured: one VM with all contenders in it, each on a wire of its own.
+
+One VM, not one for each: so all have the same clock, kernel, translated code of the kernel's common parts, and minute
+of the machine, and a round goes from one to the next without a boot.  Those that are not being measured are up and
+idle; they cost the others all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from labnic.bench import costs
+from labnic.bench.contenders import CEILING, Contender
+from labnic.bench.farend import FarEnd, build_farend
+from labnic.bench.pktgen import Pktgen
+from labnic.build.cache import Cache
+from labnic.cmdline import FIRST_NIC_SLOT
+from labnic.command import backoff
+from labnic.config import Config, NicConfig
+from labnic.errors import CommandTimeoutError
+from labnic.lab import Lab, Parts
+from labnic.nic import Nic
+from labnic.report import Phases
+
+MEMORY = "512M"
+"""Of the VM: the rings of all contenders together take more than the default lab has to spare."""
+
+CONTENT_FRAMES = 300
+"""Frames of each length that are compared byte by byte before anything is measured."""
+
+CONTENT_LENGTHS = (60, 1514)
+
+_DUMMY = f"modprobe dummy numdummies=0 && ip link add {CEILING} type dummy && ip link set {CEILING} up"
+_DUMMY_PEER = ("02:00:00:00:00:01", "198.18.255.2")
+"""MAC and address that frames for it have; they go nowhere."""
+
+_REFLECT = """
+modprobe -a sch_ingress cls_matchall act_mirred
+tc qdisc add dev {name} ingress
+tc filter add dev {name} parent ffff: protocol 0x88b5 matchall action mirred egress redirect dev {name}
+"""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A kind of VM: the name of its backend, whether frames come to a far end, and its CPUs."""
+
+    name: str
+    backend: str
+    wired: bool
+    cpus: int
+
+
+SETTINGS = {
+    each.name: each
+    for each in (
+        Setting("dgram", "dgram", True, 2),
+        Setting("none", "none", False, 2),
+        Setting("dgram-4cpu", "dgram", True, 4),
+        Setting("none-4cpu", "none", False, 4),
+    )
+}
+
+
+@dataclass
+class Port:
+    """A contender in the running VM; ``rates`` has frames a second of earlier runs, by what was sent."""
+
+    contender: Contender
+    pktgen: Pktgen
+    tx_queues: int
+    irqs: frozenset[int] = frozenset()
+    nic: Nic | None = None
+    far: FarEnd | None = None
+    rates: dict[object, float] = field(default_factory=dict)
+
+
+class Stage:
+    """The VM of a setting; a context manager that boots it and leaves nothing behind."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        contenders: Sequence[Contender],
+        config: Config,
+        parts: Parts,
+        folder: Path,
+        phases: Phases,
+        seconds: float,
+    ) -> None:
+        self.setting = setting
+        self.contenders = contenders
+        self.seconds = seconds
+        self.ports: dict[str, Port] = {}
+        self._undo = contextlib.ExitStack()
+        config = machine_config(config, setting, contenders)
+        backends = {} if setting.wired else {nic.wire: "" for nic in config.nics}
+        self.lab = Lab(config, parts, folder, phases, backends=backends, read_wires=False)
+
+    def __enter__(self) -> Self:
+        try:
+            self._undo.enter_context(self.lab)
+            self._plug()
+        except BaseException:
+            self._undo.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._undo.close()
+
+    def _plug(self) -> None:
+        guest, cpus = self.lab.guest, self.setting.cpus
+        program = build_farend(Cache())
+        nics = {nic.config.name: nic for nic in self.lab.nics}
+        for contender in self.contenders:
+            nic = nics.get(contender.name)
+            if nic is None:
+                guest.sh(_DUMMY)
+                pktgen = Pktgen(guest, CEILING, *_DUMMY_PEER, cpus)
+                self.ports[contender.name] = Port(contender, pktgen, 1)
+                continue
+            pktgen = Pktgen(guest, nic.name, nic.peer_mac, nic.peer_ip, cpus)
+            port = Port(contender, pktgen, self._tx_queues(nic), costs.irqs_of(guest, nic.name), nic)
+            if self.setting.wired:
+                port.far = FarEnd(program, nic.wire, nic.mac, nic.peer_mac)
+                self._undo.callback(port.far.close)
+            self.ports[contender.name] = port
+
+    def _tx_queues(self, nic: Nic) -> int:
+        return len(self.lab.guest.sh(f"ls -d {nic.path('queues')}/tx-*").split())
+
+    def cost(self, port: Port, *, last: bool = False) -> costs.Costs:
+        """What the contender has cost so far."""
+        return costs.measure(self.lab.guest, self.lab.machine.pid, port.irqs, last=last)
+
+    def counter(self, port: Port, name: str) -> int:
+        """A counter of the contender's interface."""
+        device = port.nic.name if port.nic else CEILING
+        return int(self.lab.guest.read_text(f"/sys/class/net/{device}/statistics/{name}"))
+
+    def settled(self, port: Port, name: str) -> int:
+        """A counter once it stands still."""
+        last = self.counter(port, name)
+        for _ in backoff(10.0):
+            now = self.counter(port, name)
+            if now == last:
+                return now
+            last = now
+        raise CommandTimeoutError(f"{name} of {port.contender.name} does not come to rest although nothing is sent")
+
+    @contextlib.contextmanager
+    def reflecting(self, port: Port) -> Iterator[FarEnd]:
+        """Frames of the far end's echo type go back out as they came, in the guest's receive path."""
+        assert port.nic is not None
+        assert port.far is not None
+        name = port.nic.name
+        self.lab.guest.sh(_REFLECT.format(name=name))
+        try:
+            yield port.far
+        finally:
+            self.lab.guest.run(["tc", "qdisc", "del", "dev", name, "ingress"])
+
+    def content(self, port: Port) -> list[str]:
+        """What is wrong with frames that go in and come out again, each byte compared; one line for each length."""
+        wrong: list[str] = []
+        if not port.far:
+            return wrong
+        with self.reflecting(port) as far:
+            for length in CONTENT_LENGTHS:
+                done = far.echo(CONTENT_FRAMES, length)
+                if (done.echoes, done.bad, done.disorder) != (CONTENT_FRAMES, 0, 0):
+                    wrong.append(
+                        f"{port.contender.name}: of {CONTENT_FRAMES} frames of {length} B {done.echoes} came back, "
+                        f"{done.bad} with other bytes and {done.disorder} out of order"
+                    )
+        return wrong
+
+
+def machine_config(config: Config, setting: Setting, contenders: Sequence[Contender]) -> Config:
+    """The settings of the VM: nothing watches the device, and each NIC has a network of its own.
+
+    The networks are from 198.18.0.0/15, which RFC 2544 gives to measurements.
+    """
+    models = [(each.name, each.model) for each in contenders if each.model]
+    nics = tuple(
+        NicConfig(
+            name=name,
+            model=model,
+            mac=f"52:54:00:6c:62:{FIRST_NIC_SLOT + number:02x}",
+            wire=f"w{number}",
+            address=f"198.18.{number}.1/24",
+            # igb's virtual functions find no room on the root bus; a NIC that is no PCI Express one belongs there.
+            hotplug=model != "e1000",
+        )
+        for number, (name, model) in enumerate(models)
+    )
+    return config.model_copy(
+        update={
+            "nics": nics,
+            "qemu": config.qemu.model_copy(update={"audit": False, "trace": ""}),
+            "machine": config.machine.with_memory(MEMORY).model_copy(update={"cpus": setting.cpus}),
+        }
+    )
