@@ -31,6 +31,9 @@
 
 #define LABNIC_NAME		"labnic"
 
+/* What this driver takes of DEV_FEATURES. */
+#define LABNIC_FEATURES		(LABNIC_FEATURE_RSS | LABNIC_FEATURE_TX_CSUM)
+
 /*
  * Eight NAPI budgets: a burst of half a millisecond at 10 Gbit/s waits in the
  * ring while the CPU does something else, for two megabytes of pages.
@@ -68,13 +71,15 @@ struct labnic_rx_stats {
 	struct u64_stats_sync syncp;
 };
 
-/* What one descriptor sends; skb and n_desc count in a frame's first only. */
+/* What one descriptor sends; the part below counts in a frame's first only. */
 struct labnic_tx_buf {
-	struct sk_buff *skb;
 	dma_addr_t dma;
 	u16 len;
-	u8 n_desc;
 	bool is_frag;
+
+	u8 n_desc;
+	u32 offload;	/* fields of the descriptor's flags */
+	struct sk_buff *skb;
 };
 
 struct labnic_tx_ring {
@@ -270,6 +275,9 @@ int labnic_rx_poll(struct labnic_rings *rings, int budget);
 void labnic_rx_arm(struct labnic_rings *rings);
 void labnic_rx_disarm(struct labnic_rings *rings);
 bool labnic_rx_pending(struct labnic_rings *rings);
+
+/* labnic_offload.c */
+int labnic_offload_tx(struct sk_buff *skb, struct labnic_tx_buf *buf);
 
 /* labnic_irq.c */
 int labnic_poll(struct napi_struct *napi, int budget);

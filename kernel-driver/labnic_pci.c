@@ -117,6 +117,8 @@ static void labnic_setup_netdev(struct labnic *nic)
 	netdev->features = NETIF_F_SG | NETIF_F_HIGHDMA;
 	if (nic->features & LABNIC_FEATURE_RSS)
 		netdev->features |= NETIF_F_RXHASH;
+	if (nic->features & LABNIC_FEATURE_TX_CSUM)
+		netdev->features |= NETIF_F_HW_CSUM;
 	netdev->hw_features = netdev->features & ~NETIF_F_HIGHDMA;
 	netdev->vlan_features = netdev->features & ~NETIF_F_RXHASH;
 
@@ -188,7 +190,7 @@ static int labnic_bring_up(struct labnic *nic)
 		return err;
 	}
 	nic->features = labnic_read(nic, LABNIC_REG_DEV_FEATURES) &
-			LABNIC_FEATURE_RSS;
+			LABNIC_FEATURES;
 	err = labnic_setup_vectors(nic);
 	if (err)
 		return err;

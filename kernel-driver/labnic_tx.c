@@ -71,7 +71,7 @@ static struct labnic_tx_desc *labnic_tx_fill_desc(struct labnic_tx_ring *tx,
 	return desc;
 }
 
-static __le32 labnic_tx_flags(struct labnic_tx_ring *tx, u32 index, u32 last)
+static u32 labnic_tx_flags(struct labnic_tx_ring *tx, u32 index, u32 last)
 {
 	u32 flags = 0;
 
@@ -79,7 +79,7 @@ static __le32 labnic_tx_flags(struct labnic_tx_ring *tx, u32 index, u32 last)
 		flags |= LABNIC_TX_DESC_FLAGS_PHASE;
 	if (index == last)
 		flags |= LABNIC_TX_DESC_FLAGS_EOP;
-	return cpu_to_le32(flags);
+	return flags;
 }
 
 /*
@@ -90,13 +90,15 @@ static void labnic_tx_publish(struct labnic_tx_ring *tx, u32 n_desc)
 {
 	u32 first = tx->next, last = first + n_desc - 1;
 	struct labnic_tx_desc *head, *desc;
-	u32 index;
+	u32 index, flags;
 
 	head = labnic_tx_fill_desc(tx, first);
 	for (index = first + 1; index != last + 1; index++) {
 		desc = labnic_tx_fill_desc(tx, index);
-		desc->flags = labnic_tx_flags(tx, index, last);
+		desc->flags = cpu_to_le32(labnic_tx_flags(tx, index, last));
 	}
+	flags = labnic_tx_flags(tx, first, last) |
+		tx->bufs[first & (tx->size - 1)].offload;
 
 	/*
 	 * The device may consume the frame as soon as the flags are there;
@@ -104,7 +106,7 @@ static void labnic_tx_publish(struct labnic_tx_ring *tx, u32 n_desc)
 	 */
 	WRITE_ONCE(tx->next, last + 1);
 	dma_wmb();
-	WRITE_ONCE(head->flags, labnic_tx_flags(tx, first, last));
+	WRITE_ONCE(head->flags, cpu_to_le32(flags));
 }
 
 static int labnic_tx_map_one(struct labnic_tx_ring *tx, u32 index,
@@ -161,10 +163,17 @@ unwind:
 	return -ENOMEM;
 }
 
-/* Can @skb be sent as it is, or be made so? */
-static bool labnic_tx_acceptable(struct sk_buff *skb)
+/*
+ * Can @skb be sent as it is, or be made so? What the device has to do to it
+ * comes to @buf, its first.
+ */
+static bool labnic_tx_prepare(struct sk_buff *skb, struct labnic_tx_buf *buf)
 {
+	buf->offload = 0;
 	if (unlikely(!pskb_may_pull(skb, LABNIC_FRAME_MIN)))
+		return false;
+	if (skb->ip_summed == CHECKSUM_PARTIAL &&
+	    unlikely(labnic_offload_tx(skb, buf)))
 		return false;
 	/* Lengths of pieces have 16 bits; no piece is longer than this. */
 	if (unlikely(skb->len > LABNIC_FRAME_MAX))
@@ -216,7 +225,8 @@ netdev_tx_t labnic_start_xmit(struct sk_buff *skb, struct net_device *netdev)
 		return NETDEV_TX_BUSY;
 	}
 
-	if (unlikely(!labnic_tx_acceptable(skb)))
+	if (unlikely(!labnic_tx_prepare(skb,
+					&tx->bufs[tx->next & (tx->size - 1)])))
 		goto drop;
 	n = labnic_tx_map(tx, skb);
 	if (unlikely(n < 0))
@@ -440,6 +450,8 @@ static bool labnic_tx_blames_frame(u32 error)
 	case LABNIC_ERR_FRAME_LONG:
 	case LABNIC_ERR_FRAGS:
 	case LABNIC_ERR_INCOMPLETE:
+	case LABNIC_ERR_OFFLOAD:
+	case LABNIC_ERR_CSUM_PLACE:
 		return true;
 	default:
 		return false;

@@ -4,7 +4,7 @@
  *
  *     -device labnic,netdev=ID[,mac=...][,queues=1..16][,speed=MBIT/S]
  *             [,backpressure=off][,vectors=0..17][,regs-size=BYTES]
- *             [,auditing=on]
+ *             [,auditing=on][,rss=off][,tx-csum=off]
  */
 #include "qemu/osdep.h"
 #include "qemu/module.h"
@@ -355,6 +355,11 @@ static void labnic_write_config(PCIDevice *pci_dev, uint32_t addr,
     }
 }
 
+/* Takes a feature away from a device that has it by default */
+#define LABNIC_PROP_FEATURE(_name, _feature) \
+    DEFINE_PROP_BIT(_name, LabnicState, features, \
+                    __builtin_ctz(LABNIC_FEATURE_##_feature), true)
+
 static LABNIC_PROPERTY labnic_properties[] = {
     DEFINE_NIC_PROPERTIES(LabnicState, conf),
     DEFINE_PROP_UINT32("queues", LabnicState, num_queues,
@@ -365,6 +370,8 @@ static LABNIC_PROPERTY labnic_properties[] = {
     DEFINE_PROP_UINT32("regs-size", LabnicState, regs_size,
                        LABNIC_BAR_REGS_SIZE),
     DEFINE_PROP_BOOL("auditing", LabnicState, auditing, false),
+    LABNIC_PROP_FEATURE("rss", RSS),
+    LABNIC_PROP_FEATURE("tx-csum", TX_CSUM),
     LABNIC_PROPERTIES_END
 };
 

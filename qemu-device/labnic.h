@@ -17,6 +17,7 @@
 #include "labnic_compat.h"
 #include "labnic_audit.h"
 #include "labnic_fault.h"
+#include "labnic_offload.h"
 #include "labnic_ring.h"
 #include "include/labnic_hw.h"
 #include "trace.h"
@@ -65,6 +66,7 @@ struct LabnicState {
 
     /* Properties */
     uint32_t num_queues;
+    uint32_t features;          /* of DEV_FEATURES, what this device has */
     uint32_t speed;             /* Mbit/s */
     bool backpressure;
     int32_t num_vectors;        /* negative: as many as are needed */
@@ -150,6 +152,12 @@ static inline LabnicFault *labnic_fault(LabnicState *s,
         return NULL;
     }
     return labnic_fault_strike(s, kind, queue);
+}
+
+/* A field, named by its mask, of a register or descriptor */
+static inline uint32_t labnic_field(uint32_t value, uint32_t mask)
+{
+    return (value & mask) >> ctz32(mask);
 }
 
 /* An address as it is on the wire and as it is in a register */

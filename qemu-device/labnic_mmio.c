@@ -60,7 +60,7 @@ static uint32_t labnic_read_global(LabnicState *s, hwaddr addr)
     case LABNIC_REG_VERSION:
         return LABNIC_INIT_VERSION;
     case LABNIC_REG_DEV_FEATURES:
-        return LABNIC_INIT_DEV_FEATURES;
+        return s->features;
     case LABNIC_REG_DRV_FEATURES:
         return s->drv_features;
     case LABNIC_REG_CTRL:
@@ -127,7 +127,7 @@ static void labnic_write_global(LabnicState *s, hwaddr addr, uint32_t value)
 {
     switch (addr) {
     case LABNIC_REG_DRV_FEATURES:
-        s->drv_features = value & LABNIC_INIT_DEV_FEATURES;
+        s->drv_features = value & s->features;
         return;
     case LABNIC_REG_CTRL:
         labnic_write_ctrl(s, value);

@@ -10,7 +10,12 @@
 typedef struct LabnicTxFrame {
     uint32_t descs;
     uint32_t len;
+    uint32_t flags;             /* of the first descriptor */
 } LabnicTxFrame;
+
+/* The fields of a frame without an offload */
+#define LABNIC_TX_PLAIN_FLAGS (LABNIC_TX_DESC_FLAGS_PHASE | \
+                               LABNIC_TX_DESC_FLAGS_EOP)
 
 /* How a look at a queue ended */
 typedef enum LabnicTxResult {
@@ -20,20 +25,52 @@ typedef enum LabnicTxResult {
     LABNIC_TX_BAD,              /* the queue must stop */
 } LabnicTxResult;
 
+static uint32_t labnic_tx_offload(uint32_t flags)
+{
+    return labnic_field(flags, LABNIC_TX_DESC_FLAGS_OFFLOAD);
+}
+
+/* Whether the driver has accepted this OFFLOAD value's feature */
+static bool labnic_tx_accepted(const LabnicState *s, uint32_t offload)
+{
+    return offload == LABNIC_OFFLOAD_CSUM &&
+           s->drv_features & LABNIC_FEATURE_TX_CSUM;
+}
+
+/* An ERR value; for descriptors with more than the fields of a plain frame */
+static uint32_t labnic_tx_check_fields(const LabnicState *s,
+                                       const LabnicDesc *desc, uint32_t n)
+{
+    if (desc->flags & ~LABNIC_TX_DESC_FLAGS__ALL ||
+        desc->len & ~LABNIC_TX_DESC_LEN__ALL) {
+        return LABNIC_ERR_DESC_RESERVED;
+    }
+    if (n || !labnic_tx_accepted(s, labnic_tx_offload(desc->flags))) {
+        return LABNIC_ERR_OFFLOAD;
+    }
+    return LABNIC_ERR_NONE;
+}
+
 /*
  * Checks one descriptor of a frame, the nth, as it was copied. The first must
  * have been found ready by the caller, so a wrong phase is a missing rest.
  */
-static uint32_t labnic_tx_check_desc(const LabnicRing *ring,
+static uint32_t labnic_tx_check_desc(const LabnicState *s,
+                                     const LabnicRing *ring,
                                      const LabnicDesc *desc, uint32_t n)
 {
+    uint32_t err;
+
     if ((desc->flags & LABNIC_TX_DESC_FLAGS_PHASE) !=
         labnic_ring_phase(ring->head + n, ring->size)) {
         return LABNIC_ERR_INCOMPLETE;
     }
-    if (desc->flags & ~LABNIC_TX_DESC_FLAGS__ALL ||
-        desc->len & ~LABNIC_TX_DESC_LEN__ALL) {
-        return LABNIC_ERR_DESC_RESERVED;
+    if (unlikely(desc->flags & ~LABNIC_TX_PLAIN_FLAGS ||
+                 desc->len & ~LABNIC_TX_DESC_LEN_BYTES)) {
+        err = labnic_tx_check_fields(s, desc, n);
+        if (err) {
+            return err;
+        }
     }
     if (!desc->len) {
         return LABNIC_ERR_DESC_LEN;
@@ -42,13 +79,14 @@ static uint32_t labnic_tx_check_desc(const LabnicRing *ring,
 }
 
 /* Measures and checks the frame at the head; an ERR value */
-static uint32_t labnic_tx_parse(LabnicTxQueue *q, LabnicTxFrame *frame)
+static uint32_t labnic_tx_parse(const LabnicState *s, LabnicTxQueue *q,
+                                LabnicTxFrame *frame)
 {
     LabnicDesc *desc = labnic_ring_desc(&q->ring, 0);
     uint32_t n, err, len = 0;
 
     for (n = 0; n < LABNIC_TX_FRAGS_MAX; n++, desc++) {
-        err = labnic_tx_check_desc(&q->ring, desc, n);
+        err = labnic_tx_check_desc(s, &q->ring, desc, n);
         if (err) {
             return err;
         }
@@ -68,6 +106,7 @@ static uint32_t labnic_tx_parse(LabnicTxQueue *q, LabnicTxFrame *frame)
     }
     frame->descs = n + 1;
     frame->len = len;
+    frame->flags = labnic_ring_desc(&q->ring, 0)->flags;
     return LABNIC_ERR_NONE;
 }
 
@@ -85,6 +124,41 @@ static bool labnic_tx_gather(LabnicState *s, LabnicTxQueue *q,
         at += desc->len;
     }
     return true;
+}
+
+/* Fills the checksum into the frame in tx_frame; an ERR value */
+static uint32_t labnic_tx_csum(LabnicState *s, const LabnicTxFrame *frame)
+{
+    uint32_t start = labnic_field(frame->flags,
+                                  LABNIC_TX_DESC_FLAGS_CSUM_START);
+    uint32_t offset = labnic_field(frame->flags,
+                                   LABNIC_TX_DESC_FLAGS_CSUM_OFFSET);
+
+    if (start + offset + sizeof(uint16_t) > frame->len) {
+        return LABNIC_ERR_CSUM_PLACE;
+    }
+    trace_labnic_tx_csum(s->name, frame->len, start, offset);
+    labnic_csum_fill(s->tx_frame, frame->len, start, offset);
+    labnic_count(s, LABNIC_COUNTER_TX_CSUM);
+    return LABNIC_ERR_NONE;
+}
+
+/* Copies the frame at the head and does what it asks for; an ERR value */
+static uint32_t labnic_tx_prepare(LabnicState *s, LabnicTxQueue *q,
+                                  LabnicTxFrame *frame)
+{
+    uint32_t err = labnic_tx_parse(s, q, frame);
+
+    if (err) {
+        return err;
+    }
+    if (!labnic_tx_gather(s, q, frame)) {
+        return LABNIC_ERR_DMA_READ;
+    }
+    if (frame->flags & LABNIC_TX_DESC_FLAGS_OFFLOAD) {
+        return labnic_tx_csum(s, frame);
+    }
+    return LABNIC_ERR_NONE;
 }
 
 /*
@@ -183,12 +257,8 @@ static LabnicTxResult labnic_tx_burst(LabnicState *s, unsigned qi,
             return LABNIC_TX_MORE;
         }
         --*budget;
-        *err = labnic_tx_parse(q, &frame);
+        *err = labnic_tx_prepare(s, q, &frame);
         if (*err) {
-            return LABNIC_TX_BAD;
-        }
-        *err = LABNIC_ERR_DMA_READ;
-        if (!labnic_tx_gather(s, q, &frame)) {
             return LABNIC_TX_BAD;
         }
         labnic_audit_consume(s, true, qi, frame.descs);

@@ -63,8 +63,7 @@ static bool labnic_globals_ok(const LabnicState *s)
     uint32_t tx = all << ctz32(LABNIC_QUEUE_ERRORS_TX);
     uint32_t rx = all << ctz32(LABNIC_QUEUE_ERRORS_RX);
 
-    return labnic_fits(s->drv_features, LABNIC_INIT_DEV_FEATURES) &&
-           labnic_fits(s->ctrl, LABNIC_CTRL_ENABLE) &&
+    return labnic_fits(s->ctrl, LABNIC_CTRL_ENABLE) &&
            labnic_fits(s->max_frame, LABNIC_RW_MAX_FRAME) &&
            labnic_fits(s->rx_mode, LABNIC_RW_RX_MODE) &&
            labnic_fits(s->mac, LABNIC_RW_MAC) &&
@@ -90,7 +89,7 @@ static bool labnic_tx_state_ok(const LabnicState *s, unsigned qi)
 
     return labnic_ring_state_ok(&q->ring, s->status_base[qi],
                                 LABNIC_RW_TX_SIZE) &&
-           q->error <= LABNIC_ERR_BUF_LEN &&
+           q->error < LABNIC_ERR__END &&
            (!q->ring.enabled || q->ring.head - q->reported <= q->ring.size);
 }
 
@@ -100,7 +99,7 @@ static bool labnic_rx_state_ok(const LabnicState *s, unsigned qi)
 
     return labnic_ring_state_ok(&q->ring, s->status_base[qi],
                                 LABNIC_RW_RX_SIZE) &&
-           q->error <= LABNIC_ERR_BUF_LEN &&
+           q->error < LABNIC_ERR__END &&
            (!q->ring.enabled ||
             (labnic_ring_address_ok(q->cmpl_base, q->ring.size) &&
              q->ring.head - q->reported <= q->ring.size));
@@ -127,6 +126,9 @@ static void labnic_forget_window(LabnicRing *ring)
 /* What is wrong with the loaded state; NULL when it can be */
 static const char *labnic_state_fault(const LabnicState *s)
 {
+    if (!labnic_fits(s->drv_features, s->features)) {
+        return "the driver uses a feature that this device does not have";
+    }
     if (!labnic_globals_ok(s)) {
         return "a register has a reserved bit";
     }
@@ -175,8 +177,8 @@ static int labnic_post_load(void *opaque, int version_id)
 
 const VMStateDescription labnic_vmstate = {
     .name = TYPE_LABNIC,
-    .version_id = 1,
-    .minimum_version_id = 1,
+    .version_id = 2,
+    .minimum_version_id = 2,
     .pre_load = labnic_pre_load,
     .post_load = labnic_post_load,
     .fields = (VMStateField[]) {

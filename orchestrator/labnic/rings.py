@@ -43,12 +43,16 @@ def with_bits(layout: Structure, raw: bytes, extra: Mapping[str, int]) -> bytes:
 
 @dataclass(frozen=True)
 class Piece:
-    """One TX descriptor: where its bytes are, how many there are, and its flags. ``extra`` is or-ed into each word."""
+    """One TX descriptor: where its bytes are, how many there are, and its flags.
+
+    ``fields`` are those of an offload, by their names in the map; ``extra`` is or-ed into each word.
+    """
 
     address: int
     length: int
     last: bool = True
     extra: Mapping[str, int] | None = None
+    fields: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -157,14 +161,18 @@ class TxQueue:
         """Descriptors consumed, from the status block."""
         return self.status.word("TX_CONSUMED")
 
-    def stage(self, data: bytes, cuts: Sequence[int] = ()) -> list[Piece]:
-        """Put a frame into memory, one piece for each part between ``cuts`` (offsets into ``data``, rising)."""
+    def stage(self, data: bytes, cuts: Sequence[int] = (), offload: Mapping[str, int] | None = None) -> list[Piece]:
+        """Put a frame into memory, one piece for each part between ``cuts`` (offsets into ``data``, rising).
+
+        The first piece has the fields of ``offload``.
+        """
         ends = [*cuts, len(data)]
         starts = [0, *cuts]
         address = self._place(len(data))
         self.access.qtest.write(address, data)
         return [
-            Piece(address + start, end - start, last=end == len(data)) for start, end in zip(starts, ends, strict=True)
+            Piece(address + start, end - start, last=end == len(data), fields=None if start else offload)
+            for start, end in zip(starts, ends, strict=True)
         ]
 
     def _place(self, length: int) -> int:
@@ -187,9 +195,9 @@ class TxQueue:
         while self._flight and self._flight[0][0] >= 0 and distance(self._flight[0][0], self._done) <= self.size:
             self._in_flight -= self._flight.popleft()[1]
 
-    def push(self, data: bytes, cuts: Sequence[int] = ()) -> None:
+    def push(self, data: bytes, cuts: Sequence[int] = (), offload: Mapping[str, int] | None = None) -> None:
         """Publish one frame without ringing; ``cuts`` are where it is split over descriptors."""
-        self.post(self.stage(data, cuts))
+        self.post(self.stage(data, cuts, offload))
 
     def post(self, pieces: Sequence[Piece]) -> None:
         """Publish descriptors: the flags of the first are written last, so that all of them are there at once."""
@@ -214,6 +222,7 @@ class TxQueue:
             "LEN.BYTES": piece.length,
             "FLAGS.PHASE": phase_of(index, self.size),
             "FLAGS.EOP": int(piece.last),
+            **(piece.fields or {}),
         }
         raw = self._desc.pack(values)
         raw = with_bits(self._desc, raw, piece.extra or {})
@@ -237,9 +246,9 @@ class TxQueue:
             self._rung = self.published
         return wanted
 
-    def send(self, data: bytes, cuts: Sequence[int] = ()) -> None:
+    def send(self, data: bytes, cuts: Sequence[int] = (), offload: Mapping[str, int] | None = None) -> None:
         """Publish one frame and ring if the device asks for it."""
-        self.push(data, cuts)
+        self.push(data, cuts, offload)
         self.kick()
 
     def wait_consumed(self, *, limit: float = 5.0) -> None:

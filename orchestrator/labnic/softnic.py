@@ -80,6 +80,10 @@ class Nic:
         self.enable()
         return pairs
 
+    def accept(self, *features: str) -> None:
+        """Use these features of the device and no others, by their names in DRV_FEATURES."""
+        self.registers.put("DRV_FEATURES", **dict.fromkeys(features, 1))
+
     def set_mac(self, address: bytes) -> None:
         """Change the device's own address (6 bytes)."""
         self.registers.put("MAC", ADDR=int.from_bytes(address, "little"))
@@ -93,7 +97,7 @@ class Nic:
 
     def set_rss(self, key: bytes, table: Sequence[int], kinds: Sequence[str]) -> None:
         """Spread received frames: ``key`` of 40 bytes, a queue for each of the 128 hash values, ``RSS_CTRL`` fields."""
-        self.registers.put("DRV_FEATURES", RSS=1)
+        self.accept("RSS")
         with self.qtest.batch():
             for number in range(0, len(key), 4):
                 self.registers.write("RSS_KEY", int.from_bytes(key[number : number + 4], "little"), number // 4)

@@ -83,6 +83,8 @@
 
 /* Received frames are spread over the queue pairs by a Toeplitz hash. */
 #define LABNIC_FEATURE_RSS 0x1
+/* A checksum is filled into a frame that is sent. */
+#define LABNIC_FEATURE_TX_CSUM 0x2
 
 /* Why a queue stopped. */
 enum labnic_err {
@@ -112,6 +114,16 @@ enum labnic_err {
 	LABNIC_ERR_DOORBELL = 11,
 	/* A receive buffer is shorter than RX_BUF_MIN. */
 	LABNIC_ERR_BUF_LEN = 12,
+	/*
+	 * A transmit descriptor has fields of an offload that is not in
+	 * DRV_FEATURES, that it does not ask for, or after the first of its
+	 * frame.
+	 */
+	LABNIC_ERR_OFFLOAD = 13,
+	/* The checksum to fill in is not within the frame. */
+	LABNIC_ERR_CSUM_PLACE = 14,
+	/* No value is this or more. */
+	LABNIC_ERR__END = 15,
 };
 
 /* What the RSS hash of a received frame was taken over. */
@@ -130,6 +142,23 @@ enum labnic_hash {
 	LABNIC_HASH_TCPV6 = 5,
 	/* IPv6 addresses, UDP ports. */
 	LABNIC_HASH_UDPV6 = 6,
+	/* No value is this or more. */
+	LABNIC_HASH__END = 7,
+};
+
+/* What is done to a frame before it is sent. */
+enum labnic_offload {
+	/* It is sent as it is. */
+	LABNIC_OFFLOAD_NONE = 0,
+	/*
+	 * The Internet checksum of the bytes from CSUM_START to the end of the
+	 * frame is written to the two bytes CSUM_OFFSET after that; what these
+	 * held is part of the sum: that of a pseudo header. A result of zero is
+	 * written as all ones.
+	 */
+	LABNIC_OFFLOAD_CSUM = 1,
+	/* No value is this or more. */
+	LABNIC_OFFLOAD__END = 2,
 };
 
 /* Block GLOBAL: What concerns the whole device. */
@@ -154,9 +183,12 @@ enum labnic_hash {
 /* Grows with each incompatible change. */
 #define LABNIC_VERSION_MAJOR 0xffff0000
 
-/* DEV_FEATURES (ro): Features that the device has. */
+/*
+ * DEV_FEATURES (ro): Features that the device has; each can be taken away by a
+ * property of the device.
+ */
 #define LABNIC_REG_DEV_FEATURES  0x0008
-#define LABNIC_INIT_DEV_FEATURES 0x1
+#define LABNIC_INIT_DEV_FEATURES 0x3
 #define LABNIC_RW_DEV_FEATURES   0x0
 
 /*
@@ -165,9 +197,11 @@ enum labnic_hash {
  */
 #define LABNIC_REG_DRV_FEATURES  0x000c
 #define LABNIC_INIT_DRV_FEATURES 0x0
-#define LABNIC_RW_DRV_FEATURES   0x1
+#define LABNIC_RW_DRV_FEATURES   0x3
 /* Spread received frames over the queue pairs. */
-#define LABNIC_DRV_FEATURES_RSS 0x1
+#define LABNIC_DRV_FEATURES_RSS     0x1
+/* Take OFFLOAD.CSUM in a TX descriptor. */
+#define LABNIC_DRV_FEATURES_TX_CSUM 0x2
 
 /* CTRL (rw): Control of the whole device. */
 #define LABNIC_REG_CTRL  0x0010
@@ -333,7 +367,7 @@ enum labnic_hash {
  */
 #define LABNIC_BLOCK_COUNTERS_BASE 0x2000
 #define LABNIC_BLOCK_COUNTERS_SIZE 0x1000
-#define LABNIC_BLOCK_COUNTERS_USED 0xc8
+#define LABNIC_BLOCK_COUNTERS_USED 0xd0
 
 /* Offset of counter n, and of its high half. */
 #define LABNIC_REG_COUNTER(n)    (0x2000 + (n) * 8)
@@ -391,6 +425,8 @@ enum labnic_counter {
 	LABNIC_COUNTER_DMA_READS,
 	/* Writes of guest memory. */
 	LABNIC_COUNTER_DMA_WRITES,
+	/* Frames into which a checksum was filled. */
+	LABNIC_COUNTER_TX_CSUM,
 	/* How many there are. */
 	LABNIC_N_COUNTERS,
 };
@@ -421,7 +457,8 @@ enum labnic_counter {
 	X(mmio_reads) \
 	X(mmio_writes) \
 	X(dma_reads) \
-	X(dma_writes)
+	X(dma_writes) \
+	X(tx_csum)
 
 /*
  * Block QUEUE: One queue pair. Addresses and sizes take effect when the queue
@@ -543,7 +580,9 @@ enum labnic_counter {
 
 /*
  * One piece of a frame to send. The driver writes the first descriptor's word
- * with the phase bit last, so that a frame is there whole or not at all.
+ * with the phase bit last, so that a frame is there whole or not at all. The
+ * fields of an offload are those of the first descriptor; in the others, and
+ * where none is asked for, they are zero.
  */
 struct labnic_tx_desc {
 	/* Address of the bytes, low half. */
@@ -571,11 +610,17 @@ struct labnic_tx_desc {
  * The descriptor is the device's when this equals the lap: one in the first,
  * and flipped at each wrap.
  */
-#define LABNIC_TX_DESC_FLAGS_PHASE 0x1
+#define LABNIC_TX_DESC_FLAGS_PHASE       0x1
 /* Last descriptor of the frame. */
-#define LABNIC_TX_DESC_FLAGS_EOP   0x2
+#define LABNIC_TX_DESC_FLAGS_EOP         0x2
+/* An OFFLOAD value. */
+#define LABNIC_TX_DESC_FLAGS_OFFLOAD     0xc
+/* Bytes from CSUM_START to the checksum: 16 for TCP, 6 for UDP. */
+#define LABNIC_TX_DESC_FLAGS_CSUM_OFFSET 0xff00
+/* Bytes of the frame before the first that the checksum covers. */
+#define LABNIC_TX_DESC_FLAGS_CSUM_START  0x3fff0000
 /* Every bit that is defined; the others are zero. */
-#define LABNIC_TX_DESC_FLAGS__ALL  0x3
+#define LABNIC_TX_DESC_FLAGS__ALL        0x3fffff0f
 
 /* One buffer for received bytes. */
 struct labnic_rx_buf {

@@ -367,6 +367,19 @@ def test_a_device_with_other_queues_refuses_the_state(make_bench: MakeBench, goo
     assert "queues" in words or "labnic" in words
 
 
+def test_a_device_without_a_feature_that_the_driver_uses_refuses_the_state(make_bench: MakeBench, good: Path) -> None:
+    status, words = outcome(make_bench, good, rss="off")
+    assert status == 1, words
+    assert "the driver uses a feature that this device does not have" in words
+
+
+def test_a_device_without_a_feature_that_the_driver_does_not_use_takes_the_state(
+    make_bench: MakeBench, good: Path
+) -> None:
+    status, words = outcome(make_bench, good, **{"tx-csum": "off"})
+    assert status is None, words
+
+
 def test_a_stream_that_ends_early_is_refused(make_bench: MakeBench, saved: Stream, tmp_path: Path) -> None:
     at, _ = saved.fields["tx[3].ring.head"]
     path = tmp_path / "short"

@@ -6,18 +6,16 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from labnic.build import tool
-from labnic.build.cache import Cache, hash_files
 from labnic.guest import Guest
 from labnic.lab import Lab
 from labnic.nic import Nic
 
 from .helpers import Flood, works
+from .programs import installed, place
 
 # linux/sockios.h
 SIOCGMIIPHY, SIOCGMIIREG, SIOCSMIIREG = 0x8947, 0x8948, 0x8949
@@ -31,27 +29,15 @@ ESTATUS_1000_TFULL = 0x2000
 NOTHING = 0xFFFF
 """What a register of a PHY that is not there reads as."""
 
-SOURCE = Path(__file__).with_name("ioctl.c")
-PROGRAM = "/tmp/labnic-ioctl"
-COMPILE = ("gcc", "-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror")
+SOURCE = "ioctl.c"
+PROGRAM = place(SOURCE)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _program(lab: Lab) -> Iterator[None]:
     """The program that makes the requests, in the guest: it has nothing that can."""
-    cache = Cache()
-
-    def make(folder: Path) -> None:
-        command: list[str | Path] = [*COMPILE, "-o", folder / "ioctl", SOURCE]
-        tool.run(command, what="the compilation of ioctl.c", log=folder / "build.log", limit=60.0)
-
-    built = cache.entry(
-        "guest-program", {"files": hash_files([SOURCE], SOURCE.parent), "command": COMPILE}, make, keep=4
-    )
-    lab.guest.write(PROGRAM, (built / "ioctl").read_bytes())
-    lab.guest.run(["chmod", "+x", PROGRAM], check=True)
-    yield
-    lab.guest.run(["rm", "-f", PROGRAM])
+    with installed(lab.guest, SOURCE):
+        yield
 
 
 def request(

@@ -26,6 +26,7 @@ def expected(hw: HwMap) -> Iterator[tuple[str, int]]:
     yield from ((f"LABNIC_FEATURE_{name}", value) for name, value in hw.features.items())
     for enum in hw.enums:
         yield from ((f"LABNIC_{enum.name}_{name}", value) for name, value in enum.values.items())
+        yield f"LABNIC_{enum.name}__END", 1 + max(value for _, value in enum.values.items())
     for number, name in enumerate(hw.counters):
         yield f"LABNIC_COUNTER_{name.upper()}", number
         yield f"LABNIC_REG_COUNTER(LABNIC_COUNTER_{name.upper()})", hw.reg(name).offset

@@ -136,12 +136,10 @@ def _enums(out: Writer, hw: HwMap) -> None:
         prefix = f"LABNIC_{enum.name}"
         for name in enum.values:
             out.claim(f"{prefix}_{name}", enum.line)
-        _enum(
-            out,
-            prefix.lower(),
-            enum.doc,
-            ((f"{prefix}_{name} = {value}", enum.values.docs[name]) for name, value in enum.values.items()),
-        )
+        out.claim(f"{prefix}__END", enum.line)
+        rows = [(f"{prefix}_{name} = {value}", enum.values.docs[name]) for name, value in enum.values.items()]
+        end = max(value for _, value in enum.values.items()) + 1
+        _enum(out, prefix.lower(), enum.doc, [*rows, (f"{prefix}__END = {end}", "No value is this or more.")])
 
 
 def _offset(block: Block, register: Register, extra: int = 0) -> tuple[str, str]:

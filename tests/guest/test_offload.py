@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the stack leaves to the NIC: the wire cannot tell who did it, and ethtool decides."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import packets
+import pytest
+
+from labnic.guest import Guest
+from labnic.lab import Lab
+from labnic.nic import Nic
+
+from . import peer
+from .frames import lossless_egress
+from .helpers import deltas, device_counters, settled
+from .peer import Packet
+from .programs import installed, place
+from .tcp import MSS, Connection
+from .test_stack import CLIENT, ECHO, headers, tcp_echo, udp_echo
+
+__all__ = ["headers"]
+
+VNET = "vnet.c"
+NEEDS_CSUM = 1
+"""Flag of a struct virtio_net_hdr (linux/virtio_net.h)."""
+SWITCHES = {"tx": "tx-checksum-ip-generic"}
+"""What ``ethtool -K`` sets, and what ``ethtool -k`` then shows."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _program(lab: Lab) -> Iterator[None]:
+    """The program that hands unfinished frames to the driver, in the guest."""
+    with installed(lab.guest, VNET):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _features(nic: Nic) -> Iterator[None]:
+    """Every feature is on before and after each test."""
+    yield
+    switch(nic, **dict.fromkeys(SWITCHES, True))
+
+
+def switch(nic: Nic, **features: bool) -> None:
+    """Switch features by their names for ``ethtool -K``."""
+    for name, on in features.items():
+        nic.ethtool("-K", name, "on" if on else "off")
+
+
+def features(nic: Nic) -> dict[str, str]:
+    """What ``ethtool -k`` shows: "on", "off", and "[fixed]" after that where it cannot be changed."""
+    lines = (line.partition(":") for line in nic.ethtool("-k").lines[1:])
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A frame and what is left to do to it: where its checksum goes, if anywhere."""
+
+    data: bytes
+    start: int = 0
+    offset: int = 0
+
+    def record(self) -> bytes:
+        """As the program in the guest reads it."""
+        flags = NEEDS_CSUM if self.start else 0
+        header = struct.pack("<BBHHHH", flags, 0, 0, 0, self.start, self.offset)
+        return header + struct.pack("<I", len(self.data)) + self.data
+
+
+def send_unfinished(guest: Guest, nic: Nic, frames: Sequence[Unfinished]) -> None:
+    """Hand frames to the driver through a packet socket."""
+    path = "/tmp/labnic-unfinished"
+    guest.write(path, b"".join(one.record() for one in frames))
+    assert guest.sh(f"{place(VNET)} {nic.name} <{path}; rm -f {path}") == str(len(frames))
+
+
+def collect_sent(nic: Nic, count: int) -> list[bytes]:
+    """The next frames that the guest sent to the wire's end, without those of its stack's own."""
+    own = bytes.fromhex(nic.mac.replace(":", ""))
+    return [frame.data for frame in nic.wire.collect(count, lambda one: one.data[6:12] == own, timeout=30.0)]
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_each_offload_is_on_and_can_be_switched(nic: Nic, name: str) -> None:
+    assert features(nic)[SWITCHES[name]] == "on"
+    switch(nic, **{name: False})
+    assert features(nic)[SWITCHES[name]] == "off"
+    switch(nic, **{name: True})
+    assert features(nic)[SWITCHES[name]] == "on"
+
+
+# Checksums that the device fills in
+
+
+@pytest.mark.parametrize("on", [True, False], ids=["on", "off"])
+def test_tcp_carries_data_with_the_checksum_by_device_or_stack(
+    guest: Guest, nic: Nic, headers: Packet, on: bool
+) -> None:
+    """The wire's end verifies every checksum; the device says by whom they are."""
+    switch(nic, tx=on)
+    before = device_counters(nic)
+    with tcp_echo(guest) as server:
+        connection = Connection(nic, headers, near=CLIENT, far=ECHO)
+        connection.connect()
+        data = peer.payload(20 * MSS + 7)
+        connection.send(data)
+        assert connection.receive(len(data)) == data
+        connection.close()
+        assert server.wait(5.0).ok
+    moved = deltas(before, settled(lambda: device_counters(nic)))
+    if on:
+        assert moved["tx_csum"] >= 20
+    else:
+        assert "tx_csum" not in moved
+
+
+@pytest.mark.parametrize("on", [True, False], ids=["on", "off"])
+def test_udp_carries_data_with_the_checksum_by_device_or_stack(guest: Guest, nic: Nic, on: bool) -> None:
+    switch(nic, tx=on)
+    before = device_counters(nic)
+    with udp_echo(guest):
+        for size in (1, 2, 17, 512, 1471, 1472):
+            data = peer.payload(size)
+            nic.wire.send(peer.to_ipv4(nic) / peer.UDP(sport=CLIENT, dport=ECHO) / data)
+            reply = peer.reassemble(nic, lambda p: peer.UDP in p and p[peer.UDP].dport == CLIENT)
+            assert bytes(reply[peer.UDP].payload) == data
+    moved = deltas(before, settled(lambda: device_counters(nic)))
+    assert moved.get("tx_csum", 0) == (6 if on else 0)
+
+
+def test_the_device_fills_in_what_the_stack_would(guest: Guest, nic: Nic) -> None:
+    """Hundreds of packets of all shapes, once finished by the device and once by the kernel: the same bytes."""
+    generator = random.Random(11)
+    shapes = [packets.packet(generator, nic.peer_mac, nic.mac) for _ in range(400)]
+    unfinished = [Unfinished(one.unfinished(), one.l4, one.csum - one.l4) for one in shapes]
+    sent: dict[bool, list[bytes]] = {}
+    nic.ethtool("-L", "combined", "1")
+    with lossless_egress(guest, nic):
+        for on in (True, False):
+            switch(nic, tx=on)
+            before = device_counters(nic)
+            send_unfinished(guest, nic, unfinished)
+            sent[on] = collect_sent(nic, len(shapes))
+            moved = deltas(before, settled(lambda: device_counters(nic)))
+            assert moved.get("tx_csum", 0) == (len(shapes) if on else 0)
+    assert sent[True] == sent[False]
+
+
+def test_finished_frames_among_them_are_left_alone(guest: Guest, nic: Nic) -> None:
+    """In a ring of 64 entries, of which each is used by both kinds."""
+    generator = random.Random(12)
+    shapes = [packets.packet(generator, nic.peer_mac, nic.mac, payload=20) for _ in range(195)]
+    wrong = [one.with_sum(0x1234) for one in shapes]
+    frames = [
+        Unfinished(data) if number % 3 else Unfinished(shape.unfinished(), shape.l4, shape.csum - shape.l4)
+        for number, (shape, data) in enumerate(zip(shapes, wrong, strict=True))
+    ]
+    nic.ethtool("-L", "combined", "1")
+    nic.ethtool("-G", "tx", "64")
+    try:
+        with lossless_egress(guest, nic):
+            send_unfinished(guest, nic, frames)
+            sent = collect_sent(nic, len(frames))
+    finally:
+        nic.ethtool("-G", "tx", "512")
+    for number, data in enumerate(sent):
+        assert data == (wrong[number] if number % 3 else finished(frames[number])), f"frame {number}"
+
+
+def finished(frame: Unfinished) -> bytes:
+    """The frame with its checksum, by definition."""
+    return packets.filled(frame.data, frame.start, frame.offset)
+
+
+def test_a_checksum_too_far_off_for_the_device_is_filled_in_all_the_same(guest: Guest, nic: Nic) -> None:
+    """A packet socket may ask for any place; what a descriptor has no bits for the driver does itself."""
+    data = packets.packet(random.Random(1), nic.peer_mac, nic.mac, tcp=False, payload=600).data
+    before = device_counters(nic)
+    for offset in (255, 256, 300):
+        send_unfinished(guest, nic, [Unfinished(data, 14, offset)])
+        assert collect_sent(nic, 1) == [packets.filled(data, 14, offset)]
+    moved = deltas(before, settled(lambda: device_counters(nic)))
+    assert moved["tx_csum"] == 1

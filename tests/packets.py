@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""TCP/IP packets of all shapes, made by scapy from a random generator, and sums by their definition.
+
+Only what is used of scapy is imported: the whole of it takes seconds.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from scapy.layers.inet import IP, TCP, UDP, IPOption_NOP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, PadN
+from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
+from scapy.packet import Packet
+
+TCP_CSUM_OFFSET, UDP_CSUM_OFFSET = 16, 6
+"""Bytes from the beginning of the header to its checksum (RFC 9293, RFC 768)."""
+NEXT_HEADER = {TCP: 6, UDP: 17}
+ALL_ONES = 0xFFFF
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A packet with right checksums, and where its parts are, in bytes of the frame."""
+
+    data: bytes
+    l3: int
+    l4: int
+    csum: int
+    tcp: bool
+    ipv6: bool
+
+    @property
+    def header(self) -> int:
+        """Bytes before the payload."""
+        return self.l4 + (self.data[self.l4 + 12] >> 4) * 4 if self.tcp else self.l4 + 8
+
+    def with_sum(self, value: int) -> bytes:
+        """The same with another checksum of TCP or UDP."""
+        return self.data[: self.csum] + value.to_bytes(2, "big") + self.data[self.csum + 2 :]
+
+    def unfinished(self) -> bytes:
+        """The same as a stack hands it to a NIC that fills in the checksum: with the sum of the pseudo header."""
+        length = len(self.data) - self.l4
+        addresses = self.data[self.l3 + 8 : self.l3 + 40] if self.ipv6 else self.data[self.l3 + 12 : self.l3 + 20]
+        protocol = NEXT_HEADER[TCP if self.tcp else UDP]
+        return self.with_sum(ones_sum(addresses + length.to_bytes(4, "big") + protocol.to_bytes(4, "big")))
+
+
+def ones_sum(data: bytes) -> int:
+    """The ones' complement sum of 16-bit words (RFC 1071); an odd byte is the first of its word."""
+    total = sum(int.from_bytes(data[at : at + 2].ljust(2, b"\0"), "big") for at in range(0, len(data), 2))
+    while total >> 16:
+        total = (total & ALL_ONES) + (total >> 16)
+    return total
+
+
+def filled(data: bytes, start: int, offset: int) -> bytes:
+    """The frame as it leaves a NIC that fills in a checksum: by definition and not as the device computes it."""
+    at = start + offset
+    value = ~ones_sum(data[start:]) & ALL_ONES or ALL_ONES
+    return data[:at] + value.to_bytes(2, "big") + data[at + 2 :]
+
+
+def tags(generator: random.Random) -> Packet | None:
+    """None, one or two VLAN tags."""
+    kind = generator.randrange(4)
+    if kind == 0:
+        return Dot1Q(vlan=generator.randrange(4096), prio=generator.randrange(8))
+    if kind == 1:
+        return Dot1AD(vlan=generator.randrange(4096)) / Dot1Q(vlan=generator.randrange(4096))
+    return None
+
+
+def tcp_header(generator: random.Random) -> Packet:
+    """A TCP header with any flags, and none, a few or as many options as fit."""
+    options = generator.choice([[], [("Timestamp", (generator.getrandbits(32), 7))], [("NOP", None)] * 40])
+    return TCP(
+        sport=generator.randrange(1, 65536),
+        dport=generator.randrange(1, 65536),
+        seq=generator.getrandbits(32),
+        ack=generator.getrandbits(32),
+        flags=generator.randrange(256),
+        window=generator.randrange(65536),
+        urgptr=generator.randrange(65536),
+        options=options,
+    )
+
+
+def network_header(generator: random.Random, ipv6: bool, extended: bool) -> Packet:
+    """An IP header; ``extended`` has options or an extension header."""
+    if ipv6:
+        source, destination = (":".join(f"{generator.randrange(1, 65536):x}" for _ in range(8)) for _ in range(2))
+        header = IPv6(src=source, dst=destination, tc=generator.randrange(256), fl=generator.getrandbits(20))
+        return header / IPv6ExtHdrDestOpt(options=[PadN(optdata=bytes(4))]) if extended else header
+    source, destination = (".".join(str(generator.randrange(1, 224)) for _ in range(4)) for _ in range(2))
+    options = [IPOption_NOP()] * (4 * generator.randrange(1, 11)) if extended else []
+    return IP(
+        src=source,
+        dst=destination,
+        id=generator.randrange(65536),
+        flags=generator.choice(["", "DF"]),
+        tos=generator.randrange(256),
+        options=options,
+    )
+
+
+def packet(
+    generator: random.Random,
+    to: str,
+    by: str,
+    *,
+    tcp: bool | None = None,
+    extended: bool | None = None,
+    payload: int | None = None,
+) -> Shape:
+    """A random packet from one MAC address to another; what else is given is fixed. ``payload`` is in bytes."""
+    tcp = generator.random() < 0.5 if tcp is None else tcp
+    extended = generator.random() < 0.2 if extended is None else extended
+    ipv6 = generator.random() < 0.5
+    length = generator.choice([0, 1, 2, 3, generator.randrange(100), generator.randrange(1400)])
+    data = generator.randbytes(length if payload is None else payload)
+    lower: Packet = Ether(dst=to, src=by)
+    if tag := tags(generator):
+        lower = lower / tag
+    l3 = len(lower)
+    lower = lower / network_header(generator, ipv6, extended)
+    l4 = len(lower)
+    upper = tcp_header(generator) if tcp else UDP(sport=generator.randrange(65536), dport=generator.randrange(65536))
+    csum = l4 + (TCP_CSUM_OFFSET if tcp else UDP_CSUM_OFFSET)
+    return Shape(bytes(lower / upper / data), l3, l4, csum, tcp, ipv6)
