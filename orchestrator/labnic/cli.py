@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from labnic import __version__
 from labnic.cli_fault import fault
 from labnic.config import Config
 from labnic.errors import InterruptError, LabnicError, UsageError
@@ -60,7 +61,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "file", type=click.Path(path_type=Path), help="File of settings (default: labnic.yaml).")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One setting, as machine.cpus=1.")
-@click.version_option(package_name="labnic", message="%(version)s")
+@click.version_option(__version__, message="%(version)s")
 @click.pass_context
 def cli(context: click.Context, file: Path | None, assignments: tuple[str, ...]) -> None:
     """Build the labnic card, its driver and a guest; boot them; prove them with packets."""

@@ -46,6 +46,12 @@ def _signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+def test_the_version_is_told_in_a_checkout(capsys: pytest.CaptureFixture[str]) -> None:
+    """There the package is not installed, and nobody but itself knows its version."""
+    assert labnic.cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{labnic.__version__}\n"
+
+
 def test_config_show_names_the_sources(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABNIC_MACHINE_MEMORY", "1G")
     assert labnic.cli.main(["--set", "timeouts.boot=5", "config", "show"]) == 0
