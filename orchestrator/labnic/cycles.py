@@ -61,9 +61,16 @@ echo 3 >/proc/sys/vm/drop_caches
 for cache in /sys/kernel/slab/*/shrink; do [ -L "${cache%/*}" ] || echo 1 >"$cache" 2>/dev/null; done
 cat /proc/slabinfo
 grep -E '^(MemTotal|MemFree|Buffers|Cached):' /proc/meminfo
+cat /sys/kernel/debug/debug_objects/stats 2>/dev/null
+true
 """
 
+DEBUG_OBJECTS = "debug_objects_cache"
+"""Slab cache from which the checker of objects fills a pool of free ones, of up to a thousand: what it uses is told by
+its own statistics (lib/debugobjects.c)."""
+
 _SLAB = re.compile(r"^(\S+)\s+(\d+)\s+\d+\s+\d+\s+\d+\s+\d+ : tunables")
+_USED = re.compile(r"^pool_used\s*:(\d+)")
 _PAGE_KIB = 4
 
 
@@ -194,11 +201,13 @@ class Memory:
 
     @classmethod
     def parse(cls, text: str) -> Memory:
-        """From ``/proc/slabinfo`` and ``/proc/meminfo``, one after the other."""
+        """From ``/proc/slabinfo``, ``/proc/meminfo`` and the statistics of debug_objects, one after the other."""
         objects, sizes = {}, {}
         for line in text.splitlines():
             if match := _SLAB.match(line):
                 objects[match[1]] = int(match[2])
+            elif match := _USED.match(line):
+                objects[DEBUG_OBJECTS] = int(match[1])
             elif line.endswith(" kB"):
                 name, _, size = line.partition(":")
                 sizes[name] = int(size.split()[0])
