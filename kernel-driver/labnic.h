@@ -32,7 +32,8 @@
 #define LABNIC_NAME		"labnic"
 
 /* What this driver takes of DEV_FEATURES. */
-#define LABNIC_FEATURES		(LABNIC_FEATURE_RSS | LABNIC_FEATURE_TX_CSUM)
+#define LABNIC_FEATURES		(LABNIC_FEATURE_RSS | LABNIC_FEATURE_TX_CSUM | \
+				 LABNIC_FEATURE_RX_CSUM)
 
 /*
  * Eight NAPI budgets: a burst of half a millisecond at 10 Gbit/s waits in the

@@ -119,6 +119,8 @@ static void labnic_setup_netdev(struct labnic *nic)
 		netdev->features |= NETIF_F_RXHASH;
 	if (nic->features & LABNIC_FEATURE_TX_CSUM)
 		netdev->features |= NETIF_F_HW_CSUM;
+	if (nic->features & LABNIC_FEATURE_RX_CSUM)
+		netdev->features |= NETIF_F_RXCSUM;
 	netdev->hw_features = netdev->features & ~NETIF_F_HIGHDMA;
 	netdev->vlan_features = netdev->features & ~NETIF_F_RXHASH;
 

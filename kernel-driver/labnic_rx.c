@@ -140,6 +140,14 @@ static void labnic_rx_set_hash(struct labnic_rx_ring *rx, struct sk_buff *skb,
 	skb_set_hash(skb, hash, type);
 }
 
+/* One that is bad the stack finds out, and counts, itself. */
+static void labnic_rx_set_csum(struct sk_buff *skb, u32 flags)
+{
+	if (FIELD_GET(LABNIC_RX_CMPL_FLAGS_VERDICT, flags) ==
+	    LABNIC_VERDICT_GOOD && skb->dev->features & NETIF_F_RXCSUM)
+		skb->ip_summed = CHECKSUM_UNNECESSARY;
+}
+
 /* The first buffer of a frame becomes an skb. */
 static struct sk_buff *labnic_rx_build(struct labnic_rings *rings,
 				       struct page *page, u32 len)
@@ -245,6 +253,7 @@ static void labnic_rx_deliver(struct labnic_rings *rings, u32 hash, u32 flags,
 	sum->packets++;
 	sum->bytes += skb->len;
 	labnic_rx_set_hash(rx, skb, hash, flags);
+	labnic_rx_set_csum(skb, flags);
 	skb_record_rx_queue(skb, rings->queue->index);
 	skb->protocol = eth_type_trans(skb, skb->dev);
 	if (skb->pkt_type == PACKET_MULTICAST)

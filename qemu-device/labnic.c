@@ -4,7 +4,7 @@
  *
  *     -device labnic,netdev=ID[,mac=...][,queues=1..16][,speed=MBIT/S]
  *             [,backpressure=off][,vectors=0..17][,regs-size=BYTES]
- *             [,auditing=on][,rss=off][,tx-csum=off]
+ *             [,auditing=on][,rss=off][,tx-csum=off][,rx-csum=off]
  */
 #include "qemu/osdep.h"
 #include "qemu/module.h"
@@ -372,6 +372,7 @@ static LABNIC_PROPERTY labnic_properties[] = {
     DEFINE_PROP_BOOL("auditing", LabnicState, auditing, false),
     LABNIC_PROP_FEATURE("rss", RSS),
     LABNIC_PROP_FEATURE("tx-csum", TX_CSUM),
+    LABNIC_PROP_FEATURE("rx-csum", RX_CSUM),
     LABNIC_PROPERTIES_END
 };
 

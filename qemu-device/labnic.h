@@ -196,7 +196,8 @@ ssize_t labnic_rx_receive(NetClientState *nc, const uint8_t *buf, size_t size);
 bool labnic_filter_wants(const LabnicState *s, const uint8_t *frame);
 void labnic_filter_rebuild(LabnicState *s);
 unsigned labnic_rss_steer(const LabnicState *s, const uint8_t *frame,
-                          size_t size, uint32_t *hash, uint32_t *type);
+                          size_t size, const LabnicPacket *p, uint32_t *hash,
+                          uint32_t *type);
 
 /* labnic_irq.c */
 void labnic_irq_send(LabnicState *s, unsigned vector);

@@ -240,6 +240,12 @@ void labnic_fault_cmpl_slow(LabnicState *s, unsigned qi,
         labnic_audit_excuse(s, false, qi);
     }
     cmpl->len_id = cpu_to_le32(len_id);
+    f = labnic_fault(s, LABNIC_FAULT_RX_VERDICT, qi);
+    if (f) {
+        cmpl->flags &= cpu_to_le32(~LABNIC_RX_CMPL_FLAGS_VERDICT);
+        cmpl->flags |= cpu_to_le32((uint32_t)f->value <<
+                                   ctz32(LABNIC_RX_CMPL_FLAGS_VERDICT));
+    }
     if (labnic_fault(s, LABNIC_FAULT_RX_PHASE, qi)) {
         cmpl->flags ^= cpu_to_le32(LABNIC_RX_CMPL_FLAGS_PHASE);
         labnic_audit_excuse(s, false, qi);

@@ -7,17 +7,6 @@
 #include "net/eth.h"
 #include "labnic.h"
 
-/* Tags that are looked through on the way to the IP header */
-#define LABNIC_VLAN_TAGS 2
-
-/* Where the parts that the hash takes are */
-typedef struct LabnicFlow {
-    bool ipv6;
-    size_t addrs;               /* offset of source and destination address */
-    size_t ports;               /* offset of both ports, zero without */
-    uint8_t proto;
-} LabnicFlow;
-
 /* Packs the valid addresses of the filter */
 void labnic_filter_rebuild(LabnicState *s)
 {
@@ -54,90 +43,23 @@ bool labnic_filter_wants(const LabnicState *s, const uint8_t *frame)
     return false;
 }
 
-/* Length of both addresses together */
-static size_t labnic_flow_addrs_len(const LabnicFlow *flow)
-{
-    return flow->ipv6 ? 32 : 8;
-}
-
-static bool labnic_parse_ipv4(const uint8_t *frame, size_t size, size_t at,
-                              LabnicFlow *flow)
-{
-    const uint8_t *ip = frame + at;
-    size_t header;
-
-    if (size < at + 20 || ip[0] >> 4 != 4) {
-        return false;
-    }
-    header = (ip[0] & 0xf) * 4;
-    if (header < 20) {
-        return false;
-    }
-    flow->ipv6 = false;
-    flow->addrs = at + 12;
-    flow->proto = ip[9];
-    /* A fragment has no ports, or others than its first one */
-    if (!(lduw_be_p(ip + 6) & (IP_MF | IP_OFFMASK))) {
-        flow->ports = at + header;
-    }
-    return true;
-}
-
-/* Ports are found right behind the fixed header only */
-static bool labnic_parse_ipv6(const uint8_t *frame, size_t size, size_t at,
-                              LabnicFlow *flow)
-{
-    const uint8_t *ip = frame + at;
-
-    if (size < at + 40 || ip[0] >> 4 != 6) {
-        return false;
-    }
-    flow->ipv6 = true;
-    flow->addrs = at + 8;
-    flow->proto = ip[6];
-    flow->ports = at + 40;
-    return true;
-}
-
-/* False when the frame is not IP, or is cut off in the header */
-static bool labnic_parse(const uint8_t *frame, size_t size, LabnicFlow *flow)
-{
-    size_t at = offsetof(struct eth_header, h_proto);
-    uint16_t type = lduw_be_p(frame + at);
-
-    memset(flow, 0, sizeof(*flow));
-    for (unsigned tags = 0; tags < LABNIC_VLAN_TAGS &&
-         (type == ETH_P_VLAN || type == ETH_P_DVLAN); tags++) {
-        at += 4;
-        if (size < at + 2) {
-            return false;
-        }
-        type = lduw_be_p(frame + at);
-    }
-    at += 2;
-    if (type == ETH_P_IP) {
-        return labnic_parse_ipv4(frame, size, at, flow);
-    }
-    return type == ETH_P_IPV6 && labnic_parse_ipv6(frame, size, at, flow);
-}
-
 /* A HASH value: what the registers want of this packet */
-static uint32_t labnic_hash_type(const LabnicState *s, const LabnicFlow *flow,
+static uint32_t labnic_hash_type(const LabnicState *s, const LabnicPacket *p,
                                  size_t size)
 {
-    bool ports = flow->ports && size >= flow->ports + 4;
+    bool ports = p->l4 && size >= p->l4 + 4;
     uint32_t ctrl = s->rss_ctrl;
 
-    if (ports && flow->proto == IP_PROTO_TCP &&
-        ctrl & (flow->ipv6 ? LABNIC_RSS_CTRL_TCPV6 : LABNIC_RSS_CTRL_TCPV4)) {
-        return flow->ipv6 ? LABNIC_HASH_TCPV6 : LABNIC_HASH_TCPV4;
+    if (ports && p->proto == IP_PROTO_TCP &&
+        ctrl & (p->ipv6 ? LABNIC_RSS_CTRL_TCPV6 : LABNIC_RSS_CTRL_TCPV4)) {
+        return p->ipv6 ? LABNIC_HASH_TCPV6 : LABNIC_HASH_TCPV4;
     }
-    if (ports && flow->proto == IP_PROTO_UDP &&
-        ctrl & (flow->ipv6 ? LABNIC_RSS_CTRL_UDPV6 : LABNIC_RSS_CTRL_UDPV4)) {
-        return flow->ipv6 ? LABNIC_HASH_UDPV6 : LABNIC_HASH_UDPV4;
+    if (ports && p->proto == IP_PROTO_UDP &&
+        ctrl & (p->ipv6 ? LABNIC_RSS_CTRL_UDPV6 : LABNIC_RSS_CTRL_UDPV4)) {
+        return p->ipv6 ? LABNIC_HASH_UDPV6 : LABNIC_HASH_UDPV4;
     }
-    if (ctrl & (flow->ipv6 ? LABNIC_RSS_CTRL_IPV6 : LABNIC_RSS_CTRL_IPV4)) {
-        return flow->ipv6 ? LABNIC_HASH_IPV6 : LABNIC_HASH_IPV4;
+    if (ctrl & (p->ipv6 ? LABNIC_RSS_CTRL_IPV6 : LABNIC_RSS_CTRL_IPV4)) {
+        return p->ipv6 ? LABNIC_HASH_IPV6 : LABNIC_HASH_IPV4;
     }
     return LABNIC_HASH_NONE;
 }
@@ -174,27 +96,26 @@ static unsigned labnic_rss_queue(const LabnicState *s, uint32_t hash)
     return qi;
 }
 
-/* The queue pair of a frame, which has FRAME_MIN bytes, and its hash */
+/* The queue pair of a frame, whose parts are known, and its hash */
 unsigned labnic_rss_steer(const LabnicState *s, const uint8_t *frame,
-                          size_t size, uint32_t *hash, uint32_t *type)
+                          size_t size, const LabnicPacket *p, uint32_t *hash,
+                          uint32_t *type)
 {
-    LabnicFlow flow;
     size_t at = 0;
 
     *hash = 0;
     *type = LABNIC_HASH_NONE;
-    if (!(s->drv_features & LABNIC_FEATURE_RSS) || !s->rss_ctrl ||
-        !labnic_parse(frame, size, &flow)) {
+    if (!(s->drv_features & LABNIC_FEATURE_RSS) || !s->rss_ctrl) {
         return 0;
     }
-    *type = labnic_hash_type(s, &flow, size);
+    *type = labnic_hash_type(s, p, size);
     if (*type == LABNIC_HASH_NONE) {
         return 0;
     }
-    *hash = labnic_toeplitz(s->rss_key, 0, frame + flow.addrs,
-                            labnic_flow_addrs_len(&flow), &at);
+    *hash = labnic_toeplitz(s->rss_key, 0, frame + labnic_packet_addrs(p),
+                            labnic_packet_addrs_len(p), &at);
     if (*type != LABNIC_HASH_IPV4 && *type != LABNIC_HASH_IPV6) {
-        *hash = labnic_toeplitz(s->rss_key, *hash, frame + flow.ports, 4, &at);
+        *hash = labnic_toeplitz(s->rss_key, *hash, frame + p->l4, 4, &at);
     }
     return labnic_rss_queue(s, *hash);
 }

@@ -1,14 +1,91 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Checksums. Pure functions over a packet's bytes. The other end is
- * kernel-driver/labnic_offload.c.
+ * Parsing and checksums. Pure functions over a packet's bytes. The other end
+ * is kernel-driver/labnic_offload.c.
  *
  * A sum is kept in the byte order of memory: the ones' complement sum of
  * swapped words is the swapped sum (RFC 1071), so that nothing is swapped on
  * the way.
  */
 #include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "net/eth.h"
+#include "include/labnic_hw.h"
 #include "labnic_offload.h"
+
+/* Tags that are looked through on the way to the IP header */
+#define LABNIC_VLAN_TAGS 2
+
+#define LABNIC_IPV4_HEADER 20
+#define LABNIC_IPV6_HEADER 40
+#define LABNIC_UDP_HEADER 8
+#define LABNIC_TCP_HEADER 20
+
+static bool labnic_parse_ipv4(const uint8_t *frame, size_t size, size_t at,
+                              LabnicPacket *p)
+{
+    const uint8_t *ip = frame + at;
+    size_t header;
+
+    if (size < at + LABNIC_IPV4_HEADER || ip[0] >> 4 != 4) {
+        return false;
+    }
+    header = (ip[0] & 0xf) * 4;
+    if (header < LABNIC_IPV4_HEADER) {
+        return false;
+    }
+    p->ipv6 = false;
+    p->l3 = at;
+    p->proto = ip[9];
+    p->end = at + lduw_be_p(ip + 2);
+    /* A fragment has no ports, or others than its first one */
+    if (!(lduw_be_p(ip + 6) & (IP_MF | IP_OFFMASK))) {
+        p->l4 = at + header;
+    }
+    return true;
+}
+
+/* What is behind an extension header is not looked for */
+static bool labnic_parse_ipv6(const uint8_t *frame, size_t size, size_t at,
+                              LabnicPacket *p)
+{
+    const uint8_t *ip = frame + at;
+
+    if (size < at + LABNIC_IPV6_HEADER || ip[0] >> 4 != 6) {
+        return false;
+    }
+    p->ipv6 = true;
+    p->l3 = at;
+    p->proto = ip[6];
+    p->l4 = at + LABNIC_IPV6_HEADER;
+    p->end = p->l4 + lduw_be_p(ip + 4);
+    return true;
+}
+
+/*
+ * The frame has FRAME_MIN bytes. False when it is not IP, or is cut off in the
+ * fixed part of the header.
+ */
+bool labnic_packet_parse(const uint8_t *frame, size_t size, LabnicPacket *p)
+{
+    size_t at = offsetof(struct eth_header, h_proto);
+    uint16_t type = lduw_be_p(frame + at);
+
+    memset(p, 0, sizeof(*p));
+    for (unsigned tags = 0; tags < LABNIC_VLAN_TAGS &&
+         (type == ETH_P_VLAN || type == ETH_P_DVLAN); tags++) {
+        at += 4;
+        if (size < at + 2) {
+            return false;
+        }
+        type = lduw_be_p(frame + at);
+    }
+    at += 2;
+    if (type == ETH_P_IP) {
+        return labnic_parse_ipv4(frame, size, at, p);
+    }
+    return type == ETH_P_IPV6 && labnic_parse_ipv6(frame, size, at, p);
+}
 
 static uint64_t labnic_sum_add(uint64_t sum, uint64_t word)
 {
@@ -49,4 +126,52 @@ void labnic_csum_fill(uint8_t *frame, size_t len, size_t start, size_t offset)
 
     csum = csum ?: UINT16_MAX;
     memcpy(frame + start + offset, &csum, sizeof(csum));
+}
+
+/* Whether a checksum that can be verified is there, and all that it covers */
+static bool labnic_csum_there(const uint8_t *frame, size_t size,
+                              const LabnicPacket *p)
+{
+    const uint8_t *l4 = frame + p->l4;
+
+    if (!p->l4 || p->end > size) {
+        return false;
+    }
+    if (p->proto == IP_PROTO_TCP) {
+        return p->l4 + LABNIC_TCP_HEADER <= p->end;
+    }
+    /* UDP has a length of its own, which is what its sum is taken over */
+    return p->proto == IP_PROTO_UDP && p->l4 + LABNIC_UDP_HEADER <= p->end &&
+           lduw_be_p(l4 + 4) == p->end - p->l4 && lduw_be_p(l4 + 6);
+}
+
+/* The sum of the pseudo header (RFC 9293, RFC 8200) */
+static uint64_t labnic_sum_pseudo(const uint8_t *frame, const LabnicPacket *p)
+{
+    uint64_t sum = labnic_sum(frame + labnic_packet_addrs(p),
+                              labnic_packet_addrs_len(p));
+
+    sum = labnic_sum_add(sum, cpu_to_be16(p->proto));
+    return labnic_sum_add(sum, cpu_to_be16(p->end - p->l4));
+}
+
+/* A VERDICT value. A sum over bytes and their right checksum is all ones. */
+uint32_t labnic_csum_verdict(const uint8_t *frame, size_t size,
+                             const LabnicPacket *p)
+{
+    uint64_t sum;
+
+    if (!labnic_csum_there(frame, size, p)) {
+        return LABNIC_VERDICT_NONE;
+    }
+    sum = labnic_sum_add(labnic_sum_pseudo(frame, p),
+                         labnic_sum(frame + p->l4, p->end - p->l4));
+    if (labnic_sum_fold(sum) != UINT16_MAX) {
+        return LABNIC_VERDICT_BAD;
+    }
+    if (!p->ipv6 && labnic_sum_fold(labnic_sum(frame + p->l3,
+                                               p->l4 - p->l3)) != UINT16_MAX) {
+        return LABNIC_VERDICT_BAD;
+    }
+    return LABNIC_VERDICT_GOOD;
 }

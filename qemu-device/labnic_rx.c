@@ -15,6 +15,7 @@ typedef struct LabnicRxFrame {
     uint32_t len;
     uint32_t hash;
     uint32_t hash_type;
+    uint32_t verdict;
     uint32_t bufs;              /* how many buffers take it */
 } LabnicRxFrame;
 
@@ -148,7 +149,8 @@ static bool labnic_rx_complete(LabnicState *s, unsigned qi,
         const LabnicDesc *buf = labnic_ring_desc(ring, n);
         uint32_t len = MIN(labnic_rx_buf_len(buf), left);
         uint32_t flags = labnic_ring_phase(ring->head + n, ring->size) |
-            frame->hash_type << ctz32(LABNIC_RX_CMPL_FLAGS_HASH_TYPE);
+            frame->hash_type << ctz32(LABNIC_RX_CMPL_FLAGS_HASH_TYPE) |
+            frame->verdict << ctz32(LABNIC_RX_CMPL_FLAGS_VERDICT);
         struct labnic_rx_cmpl cmpl = {
             .hash = cpu_to_le32(frame->hash),
             .len_id = cpu_to_le32((buf->len & LABNIC_RX_BUF_LEN_ID_ID) | len),
@@ -245,9 +247,13 @@ static bool labnic_rx_deliver(LabnicState *s, unsigned qi, LabnicRxFrame *frame)
         return true;
     }
     trace_labnic_rx_frame(s->name, qi, q->ring.head, frame->bufs, frame->len,
-                          frame->hash_type, frame->hash);
+                          frame->hash_type, frame->hash, frame->verdict);
     q->ring.head += frame->bufs;
     labnic_count_rx(s, frame->bytes, frame->len);
+    if (frame->verdict) {
+        labnic_count(s, frame->verdict == LABNIC_VERDICT_GOOD ?
+                     LABNIC_COUNTER_RX_CSUM_GOOD : LABNIC_COUNTER_RX_CSUM_BAD);
+    }
     if (!s->rx_flushing) {
         labnic_rx_notify(s, qi);
     }
@@ -260,6 +266,22 @@ static void labnic_rx_drop(LabnicState *s, size_t size,
 {
     trace_labnic_rx_drop(s->name, size, reason);
     labnic_count(s, why);
+}
+
+/* Learns of the packet what the driver wants to know; gives its queue pair */
+static unsigned labnic_rx_inspect(const LabnicState *s, LabnicRxFrame *frame)
+{
+    LabnicPacket packet;
+
+    if (!(s->drv_features & (LABNIC_FEATURE_RSS | LABNIC_FEATURE_RX_CSUM)) ||
+        !labnic_packet_parse(frame->bytes, frame->len, &packet)) {
+        return 0;
+    }
+    if (s->drv_features & LABNIC_FEATURE_RX_CSUM) {
+        frame->verdict = labnic_csum_verdict(frame->bytes, frame->len, &packet);
+    }
+    return labnic_rss_steer(s, frame->bytes, frame->len, &packet, &frame->hash,
+                            &frame->hash_type);
 }
 
 /* False when the backend is to keep the frame */
@@ -287,7 +309,7 @@ static bool labnic_rx_frame(LabnicState *s, const uint8_t *buf, size_t size)
         labnic_rx_drop(s, size, LABNIC_COUNTER_RX_FILTERED, "filtered");
         return true;
     }
-    qi = labnic_rss_steer(s, buf, size, &frame.hash, &frame.hash_type);
+    qi = labnic_rx_inspect(s, &frame);
     if (!s->rx[qi].ring.enabled) {
         labnic_rx_drop(s, size, LABNIC_COUNTER_RX_DISABLED, "queue disabled");
         return true;

@@ -63,6 +63,33 @@ def filled(data: bytes, start: int, offset: int) -> bytes:
     return data[:at] + value.to_bytes(2, "big") + data[at + 2 :]
 
 
+def sums_are_right(data: bytes) -> bool:
+    """Whether a frame is TCP or UDP directly over IP, all there, with right checksums: RFC by RFC, byte by byte."""
+    at = 12
+    while data[at : at + 2] in (b"\x81\x00", b"\x88\xa8") and at < 20:
+        at += 4
+    kind, ip = data[at : at + 2], data[at + 2 :]
+    if kind == b"\x08\x00" and len(ip) >= 20 and ip[0] >> 4 == 4:
+        header, total = (ip[0] & 15) * 4, int.from_bytes(ip[2:4], "big")
+        fragment = int.from_bytes(ip[6:8], "big") & 0x3FFF
+        if header < 20 or fragment or not header <= total <= len(ip) or ones_sum(ip[:header]) != ALL_ONES:
+            return False
+        addresses, protocol, upper = ip[12:20], ip[9], ip[header:total]
+    elif kind == b"\x86\xdd" and len(ip) >= 40 and ip[0] >> 4 == 6:
+        length = int.from_bytes(ip[4:6], "big")
+        if length > len(ip) - 40:
+            return False
+        addresses, protocol, upper = ip[8:40], ip[6], ip[40 : 40 + length]
+    else:
+        return False
+    if protocol == NEXT_HEADER[UDP]:
+        there = len(upper) >= 8 and int.from_bytes(upper[4:6], "big") == len(upper) and any(upper[6:8])
+    else:
+        there = protocol == NEXT_HEADER[TCP] and len(upper) >= 20
+    pseudo = addresses + len(upper).to_bytes(4, "big") + protocol.to_bytes(4, "big")
+    return there and ones_sum(pseudo + upper) == ALL_ONES
+
+
 def tags(generator: random.Random) -> Packet | None:
     """None, one or two VLAN tags."""
     kind = generator.randrange(4)

@@ -65,6 +65,7 @@ class Completion:
     last: bool
     hash: int
     hash_type: int
+    verdict: int
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,11 @@ class Received:
     def hash_type(self) -> int:
         """A ``HASH`` value."""
         return self.completions[-1].hash_type
+
+    @property
+    def verdict(self) -> int:
+        """A ``VERDICT`` value."""
+        return self.completions[-1].verdict
 
 
 class StatusBlock:
@@ -412,6 +418,7 @@ class RxQueue:
                     bool(words["FLAGS.EOP"]),
                     words["HASH"],
                     words["FLAGS.HASH_TYPE"],
+                    words["FLAGS.VERDICT"],
                 )
             )
             self.collected += 1

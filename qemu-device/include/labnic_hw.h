@@ -85,6 +85,8 @@
 #define LABNIC_FEATURE_RSS 0x1
 /* A checksum is filled into a frame that is sent. */
 #define LABNIC_FEATURE_TX_CSUM 0x2
+/* The checksums of a received frame are verified. */
+#define LABNIC_FEATURE_RX_CSUM 0x4
 
 /* Why a queue stopped. */
 enum labnic_err {
@@ -161,6 +163,24 @@ enum labnic_offload {
 	LABNIC_OFFLOAD__END = 2,
 };
 
+/* What is known of the checksums of a received frame. */
+enum labnic_verdict {
+	/*
+	 * Nothing: RX_CSUM is off, the frame is not TCP or UDP directly over
+	 * IP, is a fragment, is cut off, or has no checksum.
+	 */
+	LABNIC_VERDICT_NONE = 0,
+	/*
+	 * The checksum of TCP or UDP is right, and so is that of the IPv4
+	 * header.
+	 */
+	LABNIC_VERDICT_GOOD = 1,
+	/* One of them is wrong. */
+	LABNIC_VERDICT_BAD = 2,
+	/* No value is this or more. */
+	LABNIC_VERDICT__END = 3,
+};
+
 /* Block GLOBAL: What concerns the whole device. */
 #define LABNIC_BLOCK_GLOBAL_BASE 0x0000
 #define LABNIC_BLOCK_GLOBAL_SIZE 0x1000
@@ -188,7 +208,7 @@ enum labnic_offload {
  * property of the device.
  */
 #define LABNIC_REG_DEV_FEATURES  0x0008
-#define LABNIC_INIT_DEV_FEATURES 0x3
+#define LABNIC_INIT_DEV_FEATURES 0x7
 #define LABNIC_RW_DEV_FEATURES   0x0
 
 /*
@@ -197,11 +217,13 @@ enum labnic_offload {
  */
 #define LABNIC_REG_DRV_FEATURES  0x000c
 #define LABNIC_INIT_DRV_FEATURES 0x0
-#define LABNIC_RW_DRV_FEATURES   0x3
+#define LABNIC_RW_DRV_FEATURES   0x7
 /* Spread received frames over the queue pairs. */
 #define LABNIC_DRV_FEATURES_RSS     0x1
 /* Take OFFLOAD.CSUM in a TX descriptor. */
 #define LABNIC_DRV_FEATURES_TX_CSUM 0x2
+/* Verify checksums; without it FLAGS.VERDICT of an RX completion is NONE. */
+#define LABNIC_DRV_FEATURES_RX_CSUM 0x4
 
 /* CTRL (rw): Control of the whole device. */
 #define LABNIC_REG_CTRL  0x0010
@@ -367,7 +389,7 @@ enum labnic_offload {
  */
 #define LABNIC_BLOCK_COUNTERS_BASE 0x2000
 #define LABNIC_BLOCK_COUNTERS_SIZE 0x1000
-#define LABNIC_BLOCK_COUNTERS_USED 0xd0
+#define LABNIC_BLOCK_COUNTERS_USED 0xe0
 
 /* Offset of counter n, and of its high half. */
 #define LABNIC_REG_COUNTER(n)    (0x2000 + (n) * 8)
@@ -427,6 +449,10 @@ enum labnic_counter {
 	LABNIC_COUNTER_DMA_WRITES,
 	/* Frames into which a checksum was filled. */
 	LABNIC_COUNTER_TX_CSUM,
+	/* Frames given to the driver with VERDICT GOOD. */
+	LABNIC_COUNTER_RX_CSUM_GOOD,
+	/* Frames given to the driver with VERDICT BAD. */
+	LABNIC_COUNTER_RX_CSUM_BAD,
 	/* How many there are. */
 	LABNIC_N_COUNTERS,
 };
@@ -458,7 +484,9 @@ enum labnic_counter {
 	X(mmio_writes) \
 	X(dma_reads) \
 	X(dma_writes) \
-	X(tx_csum)
+	X(tx_csum) \
+	X(rx_csum_good) \
+	X(rx_csum_bad)
 
 /*
  * Block QUEUE: One queue pair. Addresses and sizes take effect when the queue
@@ -693,8 +721,10 @@ struct labnic_rx_cmpl {
 #define LABNIC_RX_CMPL_FLAGS_EOP       0x2
 /* A HASH value; the same in each completion of a frame. */
 #define LABNIC_RX_CMPL_FLAGS_HASH_TYPE 0xf0
+/* A VERDICT value; the same in each completion of a frame. */
+#define LABNIC_RX_CMPL_FLAGS_VERDICT   0x300
 /* Every bit that is defined; the others are zero. */
-#define LABNIC_RX_CMPL_FLAGS__ALL      0xf3
+#define LABNIC_RX_CMPL_FLAGS__ALL      0x3f3
 
 /*
  * What a queue pair's two sides tell each other without a register. Counts run
@@ -774,6 +804,8 @@ enum labnic_fault_kind {
 	 * not to be there.
 	 */
 	LABNIC_FAULT_RX_PHASE,
+	/* A completion has a wrong verdict on the checksums. */
+	LABNIC_FAULT_RX_VERDICT,
 	/* A read of guest memory fails. */
 	LABNIC_FAULT_DMA_READ,
 	/* A write of guest memory fails. */
@@ -820,6 +852,7 @@ enum labnic_fault_kind {
 	X(RX_LENGTH, "rx-length", 1, 2, 0, 65535, 0) \
 	X(RX_INDEX, "rx-index", 1, 1, 1, 65535, 1) \
 	X(RX_PHASE, "rx-phase", 1, 0, 0, 0, 0) \
+	X(RX_VERDICT, "rx-verdict", 1, 2, 0, 3, 0) \
 	X(DMA_READ, "dma-read", 0, 0, 0, 0, 0) \
 	X(DMA_WRITE, "dma-write", 0, 0, 0, 0, 0) \
 	X(HANG, "hang", 8, 0, 0, 0, 0) \

@@ -222,6 +222,14 @@ def test_a_completion_names_another_buffer(bench: Bench, faults: FaultDevice) ->
     assert [one.buffer for one in pair.rx.collect()] == [0, 6, 2]
 
 
+def test_a_completion_has_the_wrong_verdict(bench: Bench, faults: FaultDevice) -> None:
+    (pair,) = bench.nic.start(0)
+    faults.set("rx-verdict", queue=0, value=HW.enum("VERDICT").GOOD, after=1)
+    bench.cable.send(*numbered(3))
+    settle(bench, "frames", 3, "rx_frames")
+    assert [HW.enum("VERDICT").name_of(one.verdict) for one in pair.rx.collect()] == ["NONE", "GOOD", "NONE"]
+
+
 def test_a_completion_seems_not_to_be_there(bench: Bench, faults: FaultDevice) -> None:
     (pair,) = bench.nic.start(0)
     faults.set("rx-phase", queue=0, after=1)

@@ -26,9 +26,12 @@ from .test_stack import CLIENT, ECHO, headers, tcp_echo, udp_echo
 __all__ = ["headers"]
 
 VNET = "vnet.c"
+GOOD = 1
+"""A VERDICT of the hardware map."""
+
 NEEDS_CSUM = 1
 """Flag of a struct virtio_net_hdr (linux/virtio_net.h)."""
-SWITCHES = {"tx": "tx-checksum-ip-generic"}
+SWITCHES = {"tx": "tx-checksum-ip-generic", "rx": "rx-checksumming"}
 """What ``ethtool -K`` sets, and what ``ethtool -k`` then shows."""
 
 
@@ -183,7 +186,76 @@ def test_a_checksum_too_far_off_for_the_device_is_filled_in_all_the_same(guest: 
     data = packets.packet(random.Random(1), nic.peer_mac, nic.mac, tcp=False, payload=600).data
     before = device_counters(nic)
     for offset in (255, 256, 300):
-        send_unfinished(guest, nic, [Unfinished(data, 14, offset)])
-        assert collect_sent(nic, 1) == [packets.filled(data, 14, offset)]
+        send_unfinished(guest, nic, [Unfinished(data, 64, offset)])
+        assert collect_sent(nic, 1) == [packets.filled(data, 64, offset)]
     moved = deltas(before, settled(lambda: device_counters(nic)))
     assert moved["tx_csum"] == 1
+
+
+# Checksums that the device has verified
+
+
+def checksum_errors(guest: Guest, protocol: str) -> int:
+    """What the stack has found wrong itself: the counter InCsumErrors of ``Tcp`` or ``Udp``."""
+    lines = [line.split() for line in guest.read_text("/proc/net/snmp").splitlines() if line.startswith(f"{protocol}:")]
+    return int(lines[1][lines[0].index("InCsumErrors")])
+
+
+def with_wrong_sum(packet: Packet) -> Packet:
+    """The packet with its TCP or UDP checksum off by one."""
+    whole = type(packet)(bytes(packet))
+    layer = whole[peer.UDP] if peer.UDP in whole else whole[peer.TCP]
+    layer.chksum ^= 1
+    return whole
+
+
+@pytest.mark.parametrize("on", [True, False], ids=["on", "off"])
+def test_tcp_carries_data_with_the_checksum_verified_by_device_or_stack(
+    guest: Guest, nic: Nic, headers: Packet, on: bool
+) -> None:
+    """The device's verdicts are there in any case; ethtool decides whether the stack is told."""
+    switch(nic, rx=on)
+    before = device_counters(nic)
+    with tcp_echo(guest) as server:
+        connection = Connection(nic, headers, near=CLIENT, far=ECHO)
+        connection.connect()
+        data = peer.payload(20 * MSS + 7)
+        connection.send(data)
+        assert connection.receive(len(data)) == data
+        connection.close()
+        assert server.wait(5.0).ok
+    moved = deltas(before, settled(lambda: device_counters(nic)))
+    assert moved["rx_csum_good"] >= 21
+    assert "rx_csum_bad" not in moved
+
+
+@pytest.mark.parametrize("on", [True, False], ids=["on", "off"])
+def test_a_wrong_checksum_is_dropped_and_counted_by_the_stack(guest: Guest, nic: Nic, on: bool) -> None:
+    switch(nic, rx=on)
+    errors = {protocol: checksum_errors(guest, protocol) for protocol in ("Tcp", "Udp")}
+    before = device_counters(nic)
+    with udp_echo(guest):
+        datagram = peer.to_ipv4(nic) / peer.UDP(sport=CLIENT, dport=ECHO) / b"is there anybody"
+        nic.wire.send(with_wrong_sum(datagram))
+        nic.wire.send(with_wrong_sum(peer.to_ipv4(nic) / peer.TCP(sport=CLIENT, dport=ECHO, flags="S")))
+        nic.wire.send(datagram)
+        answers = [nic.wire.receive(lambda frame: peer.UDP in frame.packet or peer.TCP in frame.packet)]
+        answers += [frame for frame in nic.barrier() if peer.UDP in frame.packet or peer.TCP in frame.packet]
+    assert [bytes(answer.packet.lastlayer()) for answer in answers] == [b"is there anybody"]
+    assert {protocol: checksum_errors(guest, protocol) - errors[protocol] for protocol in errors} == {
+        "Tcp": 1,
+        "Udp": 1,
+    }
+    assert deltas(before, device_counters(nic))["rx_csum_bad"] == 2
+
+
+def test_the_stack_believes_a_good_verdict_while_it_wants_one(guest: Guest, nic: Nic) -> None:
+    """A device that says good of what is bad shows that its word counts, and no longer when it is not asked for."""
+    datagram = with_wrong_sum(peer.to_ipv4(nic) / peer.UDP(sport=CLIENT, dport=ECHO) / b"believe me")
+    with udp_echo(guest), nic.fault("rx-verdict", value=GOOD, count=0):
+        nic.wire.exchange(datagram, lambda frame: peer.UDP in frame.packet)
+        switch(nic, rx=False)
+        errors = checksum_errors(guest, "Udp")
+        nic.wire.send(datagram)
+        assert not [frame for frame in nic.barrier() if peer.UDP in frame.packet]
+        assert checksum_errors(guest, "Udp") == errors + 1
