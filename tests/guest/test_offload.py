@@ -80,7 +80,7 @@ def send_unfinished(guest: Guest, nic: Nic, frames: Sequence[Unfinished]) -> Non
     """Hand frames to the driver through a packet socket."""
     path = "/tmp/labnic-unfinished"
     guest.write(path, b"".join(one.record() for one in frames))
-    assert guest.sh(f"{place(VNET)} {nic.name} <{path}; rm -f {path}") == str(len(frames))
+    assert guest.sh(f"{place(VNET)} {nic.name} <{path} && rm -f {path}") == str(len(frames))
 
 
 def collect_sent(nic: Nic, count: int) -> list[bytes]:
