@@ -28,16 +28,17 @@ class Costs:
         }
 
 
-_IRQS = """
+PCI_FUNCTION = """
 pci=$(readlink -f /sys/class/net/{name}/device)
 [ -e $pci/irq ] || pci=${{pci%/*}}  # virtio has a device of its own on top
-ls $pci/msi_irqs 2>/dev/null || cat $pci/irq
 """
+"""For a script: the folder in sysfs of the PCI function of an interface."""
 
 
 def irqs_of(guest: Guest, interface: str) -> frozenset[int]:
     """Numbers of the interrupts of the interface's PCI function: its MSIs, or its line when it has none."""
-    return frozenset(map(int, guest.sh(_IRQS.format(name=interface)).split()))
+    script = PCI_FUNCTION.format(name=interface) + "ls $pci/msi_irqs 2>/dev/null || cat $pci/irq"
+    return frozenset(map(int, guest.sh(script).split()))
 
 
 def interrupts(table: str, irqs: frozenset[int]) -> int:

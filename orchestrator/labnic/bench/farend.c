@@ -9,7 +9,8 @@
  *
  *   reset LENGTH            forget the counts; pktgen's frames are so long
  *   count                   the counts since then
- *   flood SECONDS LENGTH    send frames for so long
+ *   flood SECONDS LENGTH COUNT
+ *                           send frames for so long, or until they are so many
  *   echo COUNT LENGTH       send frames that the guest sends back, a few at a
  *                           time, and compare each byte
  *   ping COUNT PAUSE RATE   time COUNT frames that the guest sends back, with
@@ -255,14 +256,15 @@ static void begin_sending(uint16_t type)
     next_send = next_echo = 0;
 }
 
-static void flood(double seconds, size_t len)
+static void flood(double seconds, size_t len, uint64_t limit)
 {
     uint64_t begin = now_ns(), end = begin + seconds * 1e9, now = begin;
     uint64_t before = counts.frames, sent = 0;
 
     begin_sending(TYPE_LOAD);
-    while (now < end) {
-        unsigned taken = send_some(len, BATCH);
+    while (now < end && sent < limit) {
+        uint64_t left = limit - sent;
+        unsigned taken = send_some(len, left < BATCH ? left : BATCH);
 
         sent += taken;
         drain();
@@ -408,9 +410,10 @@ static void obey(const char *line)
         reset(len);
     } else if (strcmp(line, "count\n") == 0) {
         count();
-    } else if (sscanf(line, "flood %lf %zu", &seconds, &len) == 2 &&
+    } else if (sscanf(line, "flood %lf %zu %u", &seconds, &len,
+                      &number) == 3 &&
                seconds > 0 && seconds <= 3600 && fits(len)) {
-        flood(seconds, len);
+        flood(seconds, len, number ? number : UINT64_MAX);
     } else if (sscanf(line, "echo %u %zu", &number, &len) == 2 && fits(len)) {
         echo(number, len);
     } else if (sscanf(line, "ping %u %u %u", &number, &pause, &rate) == 3 &&

@@ -16,6 +16,7 @@ from typing import Any
 
 from labnic.build import tool
 from labnic.build.cache import Cache, JsonValue, hash_files
+from labnic.command import backoff
 from labnic.errors import WireError
 from labnic.machine import leashed
 from labnic.patience import patient
@@ -117,9 +118,18 @@ class FarEnd:
         """What came since then."""
         return Counts(**self._ask("count"))
 
-    def flood(self, seconds: float, length: int) -> Flood:
-        """Send frames as fast as they are taken."""
-        return Flood(**self._ask(f"flood {seconds} {length}", seconds))
+    def arrived(self, frames: int) -> Counts:
+        """The counts when so many frames of pktgen have come, or a second later."""
+        counts = self.count()
+        for _ in backoff(1.0):
+            if counts.frames >= frames:
+                break
+            counts = self.count()
+        return counts
+
+    def flood(self, seconds: float, length: int, count: int = 0) -> Flood:
+        """Send frames as fast as they are taken, for so long or, unless ``count`` is 0, until so many are sent."""
+        return Flood(**self._ask(f"flood {seconds} {length} {count}", seconds))
 
     def echo(self, count: int, length: int) -> Echo:
         """Send frames that the guest sends back, and compare each byte."""

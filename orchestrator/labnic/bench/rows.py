@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from labnic.bench import traffic
+from labnic.bench import counted, traffic
 from labnic.bench.pktgen import Load
 from labnic.bench.stage import SETTINGS, Setting
 from labnic.errors import UsageError
@@ -64,7 +64,16 @@ def _others() -> Iterator[Row]:
     )
 
 
-ROWS = (*_tx(), *_others(), *_queues())
+def _counted() -> Iterator[Row]:
+    setting = SETTINGS["counted"]
+    for burst in BURSTS:
+        title = f"counted: TX 60 B, burst {burst}, dgram"
+        yield Row(f"count-tx-b{burst}", title, setting, counted.transmit(Load(60, burst)), sends=True)
+    yield Row("count-rx", "counted: RX 60 B, saturated, dgram", setting, counted.receive(60))
+    yield Row("count-echo", "counted: one frame of 60 B in and out again, dgram", setting, counted.echo())
+
+
+ROWS = (*_tx(), *_others(), *_queues(), *_counted())
 
 
 def choose(patterns: Sequence[str]) -> tuple[Row, ...]:

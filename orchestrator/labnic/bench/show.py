@@ -21,7 +21,7 @@ from labnic.errors import UsageError
 PART = "bench"
 """Name of the table's place in a page."""
 
-PLAIN_WIDTH = 190
+PLAIN_WIDTH = 240
 """Columns of a table that goes to a file."""
 
 LEGEND = (

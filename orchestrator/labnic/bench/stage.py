@@ -9,7 +9,7 @@ idle; they cost the others all the same.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from typing import Self
 
 from labnic.bench import costs
 from labnic.bench.contenders import CEILING, Contender
+from labnic.bench.counter import Counter, Counts, build_counter, ranges_of
 from labnic.bench.farend import FarEnd, build_farend
 from labnic.bench.pktgen import Pktgen
 from labnic.build.cache import Cache
@@ -30,6 +31,13 @@ from labnic.report import Phases
 
 MEMORY = "512M"
 """Of the VM: the rings of all contenders together take more than the default lab has to spare."""
+
+COUNTED_CLOCK = ("-icount", "shift=2")
+"""The guest's clock goes by its instructions, 4 ns each, about as fast as TCG is: else the timer would tick the more
+often for each frame the slower the machine is, and its ticks would be counted."""
+
+COUNTED_SLOWER = 5
+"""How much longer such a machine may take to boot."""
 
 CONTENT_FRAMES = 300
 """Frames of each length that are compared byte by byte before anything is measured."""
@@ -49,21 +57,22 @@ tc filter add dev {name} parent ffff: protocol 0x88b5 matchall action mirred egr
 
 @dataclass(frozen=True)
 class Setting:
-    """A kind of VM: the name of its backend, whether frames come to a far end, and its CPUs."""
+    """A kind of VM: whether frames come to a far end, its CPUs, and whether a plugin of QEMU's counts in it."""
 
     name: str
-    backend: str
     wired: bool
     cpus: int
+    counted: bool = False
 
 
 SETTINGS = {
     each.name: each
     for each in (
-        Setting("dgram", "dgram", True, 2),
-        Setting("none", "none", False, 2),
-        Setting("dgram-4cpu", "dgram", True, 4),
-        Setting("none-4cpu", "none", False, 4),
+        Setting("dgram", True, 2),
+        Setting("none", False, 2),
+        Setting("dgram-4cpu", True, 4),
+        Setting("none-4cpu", False, 4),
+        Setting("counted", True, 2, counted=True),
     )
 }
 
@@ -100,8 +109,13 @@ class Stage:
         self.ports: dict[str, Port] = {}
         self._undo = contextlib.ExitStack()
         config = machine_config(config, setting, contenders)
-        backends = {} if setting.wired else {nic.wire: "" for nic in config.nics}
-        self.lab = Lab(config, parts, folder, phases, backends=backends, read_wires=False)
+        backends, extra = ({}, ()) if setting.wired else nowhere(config.nics)
+        self.counter: Counter | None = None
+        if setting.counted:
+            self.counter = Counter(build_counter(parts.qemu, Cache()), folder / "counts")
+            self._undo.callback(self.counter.close)
+            extra = (*extra, *self.counter.extra, *COUNTED_CLOCK)
+        self.lab = Lab(config, parts, folder, phases, extra=extra, backends=backends, read_wires=False)
 
     def __enter__(self) -> Self:
         try:
@@ -130,6 +144,8 @@ class Stage:
                 continue
             pktgen = Pktgen(guest, nic.name, nic.peer_mac, nic.peer_ip, cpus)
             port = Port(contender, pktgen, self._tx_queues(nic), costs.irqs_of(guest, nic.name), nic)
+            if self.counter:
+                self.counter.watch(contender.name, ranges_of(guest, nic.name))
             if self.setting.wired:
                 port.far = FarEnd(program, nic.wire, nic.mac, nic.peer_mac)
                 self._undo.callback(port.far.close)
@@ -142,16 +158,21 @@ class Stage:
         """What the contender has cost so far."""
         return costs.measure(self.lab.guest, self.lab.machine.pid, port.irqs, last=last)
 
-    def counter(self, port: Port, name: str) -> int:
+    def counted(self, port: Port) -> Counts:
+        """What the plugin has counted so far."""
+        assert self.counter is not None
+        return self.counter.read(port.contender.name)
+
+    def statistic(self, port: Port, name: str) -> int:
         """A counter of the contender's interface."""
         device = port.nic.name if port.nic else CEILING
         return int(self.lab.guest.read_text(f"/sys/class/net/{device}/statistics/{name}"))
 
     def settled(self, port: Port, name: str) -> int:
         """A counter once it stands still."""
-        last = self.counter(port, name)
+        last = self.statistic(port, name)
         for _ in backoff(10.0):
-            now = self.counter(port, name)
+            now = self.statistic(port, name)
             if now == last:
                 return now
             last = now
@@ -185,6 +206,17 @@ class Stage:
         return wrong
 
 
+def nowhere(nics: Sequence[NicConfig]) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Wires that swallow what is sent, as backends by the wire's name, and more words for QEMU.
+
+    Each is a hub with a second port into which nothing is plugged: a NIC without any backend may say that it has no
+    carrier, and a hub without another port takes no frames.
+    """
+    backends = {nic.wire: f"hubport,hubid={number}" for number, nic in enumerate(nics)}
+    ends = (("-netdev", f"hubport,id={nic.wire}-end,hubid={number}") for number, nic in enumerate(nics))
+    return backends, tuple(word for pair in ends for word in pair)
+
+
 def machine_config(config: Config, setting: Setting, contenders: Sequence[Contender]) -> Config:
     """The settings of the VM: nothing watches the device, and each NIC has a network of its own.
 
@@ -203,10 +235,16 @@ def machine_config(config: Config, setting: Setting, contenders: Sequence[Conten
         )
         for number, (name, model) in enumerate(models)
     )
+    machine: dict[str, object] = {"cpus": setting.cpus}
+    timeouts = config.timeouts
+    if setting.counted:
+        machine["tcg_thread"] = "single"  # such a clock can be had in one thread alone
+        timeouts = timeouts.model_copy(update={"boot": timeouts.boot * COUNTED_SLOWER})
     return config.model_copy(
         update={
             "nics": nics,
+            "timeouts": timeouts,
             "qemu": config.qemu.model_copy(update={"audit": False, "trace": ""}),
-            "machine": config.machine.with_memory(MEMORY).model_copy(update={"cpus": setting.cpus}),
+            "machine": config.machine.with_memory(MEMORY).model_copy(update=machine),
         }
     )

@@ -63,11 +63,7 @@ def _arrived(port: Port, frames: int) -> tuple[int, int]:
     """Frames that did not arrive at the far end, and those that did with wrong bytes or too late."""
     if not port.far:
         return 0, 0
-    counts = port.far.count()
-    for _ in backoff(1.0):
-        if counts.frames >= frames:
-            break
-        counts = port.far.count()
+    counts = port.far.arrived(frames)
     return frames - counts.frames, counts.bad + counts.disorder
 
 

@@ -95,6 +95,11 @@ class QemuBuild:
     source: Path
     include_flags: tuple[str, ...]
 
+    @property
+    def counts(self) -> bool:
+        """Whether plugins for TCG can be built for it; the packaged one has another interface for them, if any."""
+        return self.plugin is None
+
 
 def build_qemu(config: HasQemu, cache: Cache, progress: Progress, project: Path = PROJECT) -> QemuBuild:
     """The QEMU that ``config`` chooses, with the device as ``project`` has it now.
@@ -219,7 +224,7 @@ def _overlay(cache: Cache, progress: Progress, device: Path) -> QemuBuild:
                 built = _build_overlay(tree, work, wanted, device, cache.root / "logs" / "qemu-overlay.log")
                 shutil.copy2(built, folder / "qemu-system-x86_64")
 
-    entry = cache.entry("qemu-overlay", key, make, keep=3)
+    entry = cache.entry("qemu-overlay", key, make, keep=8)
     binary = entry / "qemu-system-x86_64"
     version = qemusource.program_version(binary)
     return QemuBuild(binary, None, version, wanted.data, tree, ())
