@@ -11,11 +11,12 @@ from typing import cast
 import pytest
 
 from labnic.bench import counted
+from labnic.bench.backend import backends_of
 from labnic.bench.contenders import choose
 from labnic.bench.counter import CPUS, RANGES, SIZE, SOURCE, Counter, Counts, parse_resources
 from labnic.bench.pktgen import Pktgen
 from labnic.bench.sample import INSTRUCTIONS, MMIO
-from labnic.bench.stage import SETTINGS, Port, Stage, machine_config, nowhere
+from labnic.bench.stage import SETTINGS, Port, Stage, machine_config
 from labnic.config import Config
 
 RESOURCES = """\
@@ -97,6 +98,6 @@ def test_the_counted_machine_has_a_clock_that_goes_by_instructions() -> None:
 def test_wires_that_lead_nowhere_take_frames_all_the_same() -> None:
     """A hub hands a frame on only when another of its ports takes it."""
     nics = machine_config(Config(), SETTINGS["none"], choose(["labnic", "igb"])).nics
-    backends, extra = nowhere(nics)
+    backends, extra = backends_of("none", nics)
     assert backends == {"w0": "hubport,hubid=0", "w1": "hubport,hubid=1"}
     assert extra == ("-netdev", "hubport,id=w0-end,hubid=0", "-netdev", "hubport,id=w1-end,hubid=1")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from labnic.bench import counted, traffic
+from labnic.bench import counted, tcp, traffic
 from labnic.bench.pktgen import Load
 from labnic.bench.stage import SETTINGS, Setting
 from labnic.errors import UsageError
@@ -73,7 +73,17 @@ def _counted() -> Iterator[Row]:
     yield Row("count-echo", "counted: one frame of 60 B in and out again, dgram", setting, counted.echo())
 
 
-ROWS = (*_tx(), *_others(), *_queues(), *_counted())
+def _tcp() -> Iterator[Row]:
+    for backend in ("tap", "user"):
+        for out in (True, False):
+            for offloads in (True, False):
+                name = f"tcp-{'out' if out else 'in'}-{'on' if offloads else 'off'}-{backend}"
+                way = "guest to host" if out else "host to guest"
+                title = f"TCP {way}, offloads {'on' if offloads else 'off'}, {backend}"
+                yield Row(name, title, SETTINGS[backend], tcp.transfer(out=out, offloads=offloads))
+
+
+ROWS = (*_tx(), *_others(), *_tcp(), *_queues(), *_counted())
 
 
 def choose(patterns: Sequence[str]) -> tuple[Row, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labnic.bench import compare, contenders, rows, show
+from labnic.bench.backend import obstacle
 from labnic.bench.contenders import Contender, models_of
 from labnic.bench.result import Result
 from labnic.bench.rows import Row
@@ -110,9 +111,10 @@ def measure(
     for row in wanted:
         by_setting.setdefault(row.setting, []).append(row)
     for setting, those in by_setting.items():
-        if setting.counted and not parts.qemu.counts:
-            for cell in (result.cell(row.name, each.name) for row in those for each in present):
-                cell.reason = "counting needs a QEMU from source (qemu.source=overlay)"
+        if reason := _obstacle(setting, parts):
+            for cell in (result.cell(row.name, each.name) for row in those for each in present if each.model):
+                cell.reason = reason
+            phases.note(f"{', '.join(row.name for row in those)}: {reason}")
             continue
         stage = Stage(setting, present, config, parts, folder / setting.name, phases, options.seconds)
         with stage, phases.phase(f"{len(those)} rows, {setting.name}"):
@@ -121,6 +123,12 @@ def measure(
             for turn in range(1, rounds + 1):
                 for row in those:
                     _round(stage, row, result, phases, f"{turn}/{rounds}")
+
+
+def _obstacle(setting: Setting, parts: Parts) -> str:
+    if setting.counted and not parts.qemu.counts:
+        return "counting needs a QEMU from source (qemu.source=overlay)"
+    return obstacle(setting.backend, parts)
 
 
 def _content(stage: Stage, result: Result, phases: Phases) -> None:
@@ -134,10 +142,9 @@ def _round(stage: Stage, row: Row, result: Result, phases: Phases, turn: str) ->
     """One row once for each contender, one after the other."""
     said = []
     for name, port in stage.ports.items():
-        cell = result.cell(row.name, name)
         if port.nic is None and not row.sends:
-            cell.reason = "it has no hardware"
             continue
+        cell = result.cell(row.name, name)
         if cell.reason:
             continue
         try:

@@ -14,10 +14,13 @@ MAIN_CPU = Quantity("main thread", "us/frame", "less")
 ALL_CPU = Quantity("QEMU's CPU", "us/frame", "less")
 INSTRUCTIONS = Quantity("kernel instructions", "/frame", "less", clocked=False)
 MMIO = Quantity("register accesses", "/frame", "less", clocked=False)
+THROUGHPUT = Quantity("throughput", "Mbit/s", "more")
 MEDIAN = Quantity("round trip, median", "us", "less")
 P99 = Quantity("round trip, 99 %", "us", "less")
 
-QUANTITIES = {each.name: each for each in (RATE, INTERRUPTS, MAIN_CPU, ALL_CPU, INSTRUCTIONS, MMIO, MEDIAN, P99)}
+QUANTITIES = {
+    each.name: each for each in (RATE, THROUGHPUT, MEDIAN, P99, INTERRUPTS, MAIN_CPU, ALL_CPU, INSTRUCTIONS, MMIO)
+}
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ idle; they cost the others all the same.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from labnic.bench import costs
+from labnic.bench import costs, tap
+from labnic.bench.backend import Backend, backends_of, tap_name
 from labnic.bench.contenders import CEILING, Contender
 from labnic.bench.counter import Counter, Counts, build_counter, ranges_of
 from labnic.bench.farend import FarEnd, build_farend
@@ -57,10 +58,10 @@ tc filter add dev {name} parent ffff: protocol 0x88b5 matchall action mirred egr
 
 @dataclass(frozen=True)
 class Setting:
-    """A kind of VM: whether frames come to a far end, its CPUs, and whether a plugin of QEMU's counts in it."""
+    """A kind of VM: what its NICs are plugged into, its CPUs, and whether a plugin of QEMU's counts in it."""
 
     name: str
-    wired: bool
+    backend: Backend
     cpus: int
     counted: bool = False
 
@@ -68,11 +69,13 @@ class Setting:
 SETTINGS = {
     each.name: each
     for each in (
-        Setting("dgram", True, 2),
-        Setting("none", False, 2),
-        Setting("dgram-4cpu", True, 4),
-        Setting("none-4cpu", False, 4),
-        Setting("counted", True, 2, counted=True),
+        Setting("dgram", "dgram", 2),
+        Setting("none", "none", 2),
+        Setting("dgram-4cpu", "dgram", 4),
+        Setting("none-4cpu", "none", 4),
+        Setting("tap", "tap", 2),
+        Setting("user", "user", 2),
+        Setting("counted", "dgram", 2, counted=True),
     )
 }
 
@@ -109,7 +112,7 @@ class Stage:
         self.ports: dict[str, Port] = {}
         self._undo = contextlib.ExitStack()
         config = machine_config(config, setting, contenders)
-        backends, extra = ({}, ()) if setting.wired else nowhere(config.nics)
+        backends, extra = backends_of(setting.backend, config.nics)
         self.counter: Counter | None = None
         if setting.counted:
             self.counter = Counter(build_counter(parts.qemu, Cache()), folder / "counts")
@@ -146,7 +149,9 @@ class Stage:
             port = Port(contender, pktgen, self._tx_queues(nic), costs.irqs_of(guest, nic.name), nic)
             if self.counter:
                 self.counter.watch(contender.name, ranges_of(guest, nic.name))
-            if self.setting.wired:
+            if self.setting.backend == "tap":
+                tap.set_up(tap_name(nic.config), nic.peer_mac, f"{nic.peer_ip}/{nic.prefix}")
+            if self.setting.backend == "dgram":
                 port.far = FarEnd(program, nic.wire, nic.mac, nic.peer_mac)
                 self._undo.callback(port.far.close)
             self.ports[contender.name] = port
@@ -204,17 +209,6 @@ class Stage:
                         f"{done.bad} with other bytes and {done.disorder} out of order"
                     )
         return wrong
-
-
-def nowhere(nics: Sequence[NicConfig]) -> tuple[Mapping[str, str], tuple[str, ...]]:
-    """Wires that swallow what is sent, as backends by the wire's name, and more words for QEMU.
-
-    Each is a hub with a second port into which nothing is plugged: a NIC without any backend may say that it has no
-    carrier, and a hub without another port takes no frames.
-    """
-    backends = {nic.wire: f"hubport,hubid={number}" for number, nic in enumerate(nics)}
-    ends = (("-netdev", f"hubport,id={nic.wire}-end,hubid={number}") for number, nic in enumerate(nics))
-    return backends, tuple(word for pair in ends for word in pair)
 
 
 def machine_config(config: Config, setting: Setting, contenders: Sequence[Contender]) -> Config:
