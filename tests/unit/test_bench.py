@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from labnic.bench import compare, contenders, costs, pktgen, rows, show
+from labnic.bench.backend import backends_of
 from labnic.bench.result import Cell, Result
 from labnic.bench.sample import INTERRUPTS, RATE, Sample
 from labnic.bench.stage import SETTINGS, machine_config
@@ -216,3 +217,10 @@ def test_counts_are_compared_as_they_are() -> None:
         for values in ({"labnic": 1.0, "igb": 1.0, "e1000": 1.0}, {"labnic": 0.5, "igb": 0.5, "e1000": 0.5})
     )
     assert {move.contender for move in compare.moves(old, new)} == {"labnic", "igb", "e1000"}
+
+
+def test_on_a_hub_each_nic_has_a_twin_beside_it() -> None:
+    nics = machine_config(Config(), SETTINGS["hub"], contenders.choose(["igb", "vmxnet3"])).nics
+    assert [nic.name for nic in nics] == ["igb", "igb-b", "vmxnet3", "vmxnet3-b"]
+    backends, _ = backends_of("hub", nics)
+    assert list(backends.values()) == ["hubport,hubid=0", "hubport,hubid=0", "hubport,hubid=1", "hubport,hubid=1"]

@@ -49,7 +49,7 @@ def test_what_the_guest_sends_is_counted_and_compared(stream: Path, listener: so
         total, seconds, good = tcp._receive(connection)
         connection.close()
         out, _ = guest.communicate(timeout=10)
-    assert total == int(out) > 0
+    assert total == int(out.split()[0]) > 0
     assert seconds > 0
     assert good
 
@@ -59,8 +59,20 @@ def test_what_the_guest_receives_is_counted_and_compared(stream: Path, listener:
         total, seconds, _ = tcp._send(connection, 0.05)
         out, _ = guest.communicate(timeout=10)
     assert guest.returncode == 0
-    assert total == int(out) > 0
+    assert total == int(out.split()[0]) > 0
     assert seconds >= 0.05
+
+
+def test_the_guest_connects_to_itself_whoever_is_ready_first(stream: Path, listener: socket.socket) -> None:
+    """As between two of its NICs: the port is free again, and who sends tries until the other listens."""
+    port = str(listener.getsockname()[1])
+    listener.close()
+    command = [str(stream), "127.0.0.1", port]
+    with subprocess.Popen([*command, "send", "0.05"], stdout=subprocess.PIPE, text=True) as sender:
+        receiver = subprocess.run([*command, "listen"], capture_output=True, text=True, timeout=10)
+        sent, _ = sender.communicate(timeout=10)
+    assert receiver.returncode == 0, receiver.stderr
+    assert receiver.stdout.split()[0] == sent.split()[0]
 
 
 def test_a_wrong_byte_is_noticed_at_either_end(stream: Path, listener: socket.socket) -> None:

@@ -12,8 +12,8 @@ from labnic.build import tool
 from labnic.config import NicConfig
 from labnic.lab import Parts
 
-Backend = Literal["dgram", "none", "tap", "user"]
-"""Sockets with a far end, nothing, the host's network with privileges, and without."""
+Backend = Literal["dgram", "none", "tap", "user", "hub"]
+"""Sockets with a far end, nothing, the host's network with privileges, and without, and a second NIC of the model."""
 
 Plugged = tuple[Mapping[str, str], tuple[str, ...]]
 """Options of QEMU's backends by the wire's name, and more words for its command line."""
@@ -27,6 +27,8 @@ def backends_of(backend: Backend, nics: Sequence[NicConfig]) -> Plugged:
         return {nic.wire: f"tap,ifname={tap_name(nic)},script=no,downscript=no" for nic in nics}, ()
     if backend == "user":
         return {nic.wire: f"user,{_network(nic)}" for nic in nics}, ()
+    if backend == "hub":
+        return {nic.wire: f"hubport,hubid={number // 2}" for number, nic in enumerate(nics)}, ()
     return {}, ()
 
 

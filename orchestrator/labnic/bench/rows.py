@@ -15,12 +15,15 @@ from labnic.errors import UsageError
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement of every contender; ``sends`` when the ceiling can do it, too."""
+    """One measurement of every contender; ``sends`` when the ceiling can do it, too.
+
+    ``measure`` works on a running VM; a row whose setting gives each NIC its own has none (`labnic.bench.start`).
+    """
 
     name: str
     title: str
     setting: Setting
-    measure: traffic.Measure
+    measure: traffic.Measure | None
     sends: bool = False
 
 
@@ -81,9 +84,15 @@ def _tcp() -> Iterator[Row]:
                 way = "guest to host" if out else "host to guest"
                 title = f"TCP {way}, offloads {'on' if offloads else 'off'}, {backend}"
                 yield Row(name, title, SETTINGS[backend], tcp.transfer(out=out, offloads=offloads))
+    for offloads in (True, False):
+        word = "on" if offloads else "off"
+        title = f"TCP from NIC to NIC in one guest, offloads {word}, hub"
+        yield Row(f"tcp-pair-{word}-hub", title, SETTINGS["hub"], tcp.between_nics(offloads=offloads))
 
 
-ROWS = (*_tx(), *_others(), *_tcp(), *_queues(), *_counted())
+_START = Row("start", "a VM with this NIC alone", SETTINGS["alone"], None)
+
+ROWS = (*_tx(), *_others(), *_tcp(), *_queues(), *_counted(), _START)
 
 
 def choose(patterns: Sequence[str]) -> tuple[Row, ...]:

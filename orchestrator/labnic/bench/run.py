@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labnic.bench import compare, contenders, rows, show
+from labnic.bench import compare, contenders, rows, show, start
 from labnic.bench.backend import obstacle
 from labnic.bench.contenders import Contender, models_of
 from labnic.bench.result import Result
@@ -116,13 +116,39 @@ def measure(
                 cell.reason = reason
             phases.note(f"{', '.join(row.name for row in those)}: {reason}")
             continue
-        stage = Stage(setting, present, config, parts, folder / setting.name, phases, options.seconds)
-        with stage, phases.phase(f"{len(those)} rows, {setting.name}"):
-            _content(stage, result, phases)
-            rounds = min(options.rounds, COUNTED_ROUNDS) if setting.counted else options.rounds
-            for turn in range(1, rounds + 1):
-                for row in those:
-                    _round(stage, row, result, phases, f"{turn}/{rounds}")
+        place = folder / setting.name
+        with phases.phase(f"{len(those)} rows, {setting.name}"):
+            if setting.alone:
+                _alone(those, present, options, config, parts, place, phases, result)
+                continue
+            with Stage(setting, present, config, parts, place, phases, options.seconds) as stage:
+                _together(stage, those, options, result, phases)
+
+
+def _together(stage: Stage, those: Sequence[Row], options: Options, result: Result, phases: Phases) -> None:
+    _content(stage, result, phases)
+    rounds = min(options.rounds, COUNTED_ROUNDS) if stage.setting.counted else options.rounds
+    for turn in range(1, rounds + 1):
+        for row in those:
+            _round(stage, row, result, phases, f"{turn}/{rounds}")
+
+
+def _alone(
+    those: Sequence[Row],
+    present: Sequence[Contender],
+    options: Options,
+    config: Config,
+    parts: Parts,
+    folder: Path,
+    phases: Phases,
+    result: Result,
+) -> None:
+    """Every contender in a VM of its own, one after the other, and that in rounds."""
+    for turn in range(1, options.rounds + 1):
+        for row, each in ((row, each) for row in those for each in present if each.model):
+            sample = start.measure(each, config, parts, folder / f"{each.name}-{turn}", phases)
+            result.cell(row.name, each.name).samples.append(sample)
+            phases.note(f"  {turn}/{options.rounds} {row.name}: {each.name} {_brief(sample)}")
 
 
 def _obstacle(setting: Setting, parts: Parts) -> str:
@@ -141,6 +167,8 @@ def _content(stage: Stage, result: Result, phases: Phases) -> None:
 def _round(stage: Stage, row: Row, result: Result, phases: Phases, turn: str) -> None:
     """One row once for each contender, one after the other."""
     said = []
+    measure_row = row.measure
+    assert measure_row is not None
     for name, port in stage.ports.items():
         if port.nic is None and not row.sends:
             continue
@@ -148,7 +176,7 @@ def _round(stage: Stage, row: Row, result: Result, phases: Phases, turn: str) ->
         if cell.reason:
             continue
         try:
-            cell.samples.append(row.measure(stage, port))
+            cell.samples.append(measure_row(stage, port))
         except NotMeasurableError as error:
             cell.reason = str(error)
         else:

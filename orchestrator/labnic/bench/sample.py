@@ -18,8 +18,16 @@ THROUGHPUT = Quantity("throughput", "Mbit/s", "more")
 MEDIAN = Quantity("round trip, median", "us", "less")
 P99 = Quantity("round trip, 99 %", "us", "less")
 
+BOOT = Quantity("boot to driver up", "s", "less")
+RESTORE = Quantity("restore to first command", "s", "less")
+RELOAD = Quantity("driver reloaded", "s", "less")
+
 QUANTITIES = {
-    each.name: each for each in (RATE, THROUGHPUT, MEDIAN, P99, INTERRUPTS, MAIN_CPU, ALL_CPU, INSTRUCTIONS, MMIO)
+    each.name: each
+    for each in (
+        *(RATE, THROUGHPUT, MEDIAN, P99, INTERRUPTS, MAIN_CPU, ALL_CPU, INSTRUCTIONS, MMIO),
+        *(BOOT, RESTORE, RELOAD),
+    )
 }
 
 

@@ -56,14 +56,28 @@ tc filter add dev {name} parent ffff: protocol 0x88b5 matchall action mirred egr
 """
 
 
+TWIN = "-b"
+"""Behind a contender's name, that of its twin."""
+
+_PART = """
+ip netns add {space} && ip link set {twin} netns {space} || exit
+ip -n {space} link set lo up
+ip -n {space} addr add {twin_ip}/{prefix} dev {twin} && ip -n {space} link set {twin} up || exit
+ip -n {space} neigh replace {ip} lladdr {mac} nud permanent dev {twin}
+ip neigh replace {twin_ip} lladdr {twin_mac} nud permanent dev {name}
+"""
+
+
 @dataclass(frozen=True)
 class Setting:
-    """A kind of VM: what its NICs are plugged into, its CPUs, and whether a plugin of QEMU's counts in it."""
+    """A kind of VM: what its NICs are plugged into, its CPUs, whether a plugin of QEMU's counts in it, and whether each
+    NIC has one for itself."""
 
     name: str
     backend: Backend
     cpus: int
     counted: bool = False
+    alone: bool = False
 
 
 SETTINGS = {
@@ -75,9 +89,19 @@ SETTINGS = {
         Setting("none-4cpu", "none", 4),
         Setting("tap", "tap", 2),
         Setting("user", "user", 2),
+        Setting("hub", "hub", 2),
+        Setting("alone", "dgram", 2, alone=True),
         Setting("counted", "dgram", 2, counted=True),
     )
 }
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A second NIC of the same model, on the same hub; ``enter`` runs a command in its network namespace."""
+
+    name: str
+    enter: Sequence[str]
 
 
 @dataclass
@@ -90,6 +114,7 @@ class Port:
     irqs: frozenset[int] = frozenset()
     nic: Nic | None = None
     far: FarEnd | None = None
+    twin: Twin | None = None
     rates: dict[object, float] = field(default_factory=dict)
 
 
@@ -151,10 +176,29 @@ class Stage:
                 self.counter.watch(contender.name, ranges_of(guest, nic.name))
             if self.setting.backend == "tap":
                 tap.set_up(tap_name(nic.config), nic.peer_mac, f"{nic.peer_ip}/{nic.prefix}")
+            if self.setting.backend == "hub":
+                port.twin = self._part(nic, nics[contender.name + TWIN])
             if self.setting.backend == "dgram":
                 port.far = FarEnd(program, nic.wire, nic.mac, nic.peer_mac)
                 self._undo.callback(port.far.close)
             self.ports[contender.name] = port
+
+    def _part(self, nic: Nic, twin: Nic) -> Twin:
+        """Put the twin into a namespace of its own, where it is the first's neighbour."""
+        space = twin.config.name
+        self.lab.guest.sh(
+            _PART.format(
+                space=space,
+                twin=twin.name,
+                twin_mac=twin.mac,
+                twin_ip=nic.peer_ip,
+                prefix=nic.prefix,
+                name=nic.name,
+                mac=nic.mac,
+                ip=nic.ip,
+            )
+        )
+        return Twin(twin.name, ("ip", "netns", "exec", space))
 
     def _tx_queues(self, nic: Nic) -> int:
         return len(self.lab.guest.sh(f"ls -d {nic.path('queues')}/tx-*").split())
@@ -216,7 +260,8 @@ def machine_config(config: Config, setting: Setting, contenders: Sequence[Conten
 
     The networks are from 198.18.0.0/15, which RFC 2544 gives to measurements.
     """
-    models = [(each.name, each.model) for each in contenders if each.model]
+    ends = ("", TWIN) if setting.backend == "hub" else ("",)
+    models = [(each.name + end, each.model) for each in contenders if each.model for end in ends]
     nics = tuple(
         NicConfig(
             name=name,

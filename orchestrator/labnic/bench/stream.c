@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * stream ADDRESS PORT send SECONDS | receive
+ * stream ADDRESS PORT send SECONDS | receive | listen
  *
- * The guest's end of a TCP connection that is measured at the other end: sends
- * the pattern for so long, or receives it until the other end has no more, and
- * ends with status 3 when a byte of it is wrong. Prints the number of bytes.
+ * An end of a TCP connection, in the guest: connects and sends the pattern for
+ * so long, or connects, or waits for a connection, and receives the pattern
+ * until the other end has no more. Ends with status 3 when a byte of it was
+ * wrong. Prints the number of bytes, and of seconds from the first to the last.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,6 +20,9 @@
 
 /* As in tcp.py: the pattern repeats after so many bytes. */
 #define PATTERN 65536
+
+/* Tries to connect, 10 ms apart: the other end may not listen yet. */
+#define TRIES 500
 
 static uint8_t pattern[2 * PATTERN], got[PATTERN];
 
@@ -56,12 +61,13 @@ static uint64_t send_for(int sock, double seconds)
     return total;
 }
 
-static uint64_t receive(int sock, bool *good)
+static uint64_t receive(int sock, bool *good, double *begin)
 {
     uint64_t total = 0;
     ssize_t done;
 
     while ((done = read(sock, got, PATTERN)) > 0) {
+        *begin = total ? *begin : now();
         *good &= memcmp(got, pattern + total % PATTERN, done) == 0;
         total += done;
     }
@@ -71,28 +77,77 @@ static uint64_t receive(int sock, bool *good)
     return total;
 }
 
+static int make_socket(void)
+{
+    int sock = socket(AF_INET, SOCK_STREAM, 0);
+
+    if (sock < 0) {
+        die("socket");
+    }
+    return sock;
+}
+
+static int connect_to(const struct sockaddr_in *to)
+{
+    int sock, tries;
+
+    for (tries = 0; tries < TRIES; tries++) {
+        sock = make_socket();
+        if (connect(sock, (const struct sockaddr *)to, sizeof(*to)) == 0) {
+            return sock;
+        }
+        if (errno != ECONNREFUSED) {
+            break;
+        }
+        close(sock);
+        usleep(10000);
+    }
+    die("connect");
+    return -1;
+}
+
+static int wait_for(const struct sockaddr_in *at)
+{
+    int listener = make_socket(), sock, on = 1;
+
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(listener, (const struct sockaddr *)at, sizeof(*at)) < 0 ||
+        listen(listener, 1) < 0) {
+        die("listen");
+    }
+    sock = accept(listener, NULL, NULL);
+    if (sock < 0) {
+        die("accept");
+    }
+    return sock;
+}
+
 int main(int argc, char **argv)
 {
     struct sockaddr_in to = { .sin_family = AF_INET };
-    bool good = true, sends = argc == 5 && strcmp(argv[3], "send") == 0;
+    bool sends = argc == 5 && strcmp(argv[3], "send") == 0;
+    bool listens = argc == 4 && strcmp(argv[3], "listen") == 0;
+    bool receives = argc == 4 && strcmp(argv[3], "receive") == 0;
+    double begin = 0;
+    bool good = true;
     uint64_t total;
     size_t i;
     int sock;
 
-    if ((!sends && !(argc == 4 && strcmp(argv[3], "receive") == 0)) ||
+    if (!(sends || listens || receives) ||
         inet_pton(AF_INET, argv[1], &to.sin_addr) != 1) {
-        fprintf(stderr, "usage: stream ADDRESS PORT send SECONDS | receive\n");
+        fprintf(stderr,
+                "usage: stream ADDRESS PORT send SECONDS | receive | listen\n");
         return 2;
     }
     to.sin_port = htons(atoi(argv[2]));
     for (i = 0; i < sizeof(pattern); i++) {
         pattern[i] = i % PATTERN * 0x9e3779b1u >> 24;
     }
-    sock = socket(AF_INET, SOCK_STREAM, 0);
-    if (sock < 0 || connect(sock, (struct sockaddr *)&to, sizeof(to)) < 0) {
-        die("connect");
-    }
-    total = sends ? send_for(sock, atof(argv[4])) : receive(sock, &good);
-    printf("%llu\n", (unsigned long long)total);
+    sock = listens ? wait_for(&to) : connect_to(&to);
+    begin = now();
+    total = sends ? send_for(sock, atof(argv[4]))
+                  : receive(sock, &good, &begin);
+    printf("%llu %.6f\n", (unsigned long long)total, now() - begin);
     return good ? 0 : 3;
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,9 @@ SOURCE = Path(__file__).with_name("stream.c")
 COMPILE = ("gcc", "-static", "-Os", "-s", "-std=gnu11", "-Wall", "-Wextra", "-Werror")
 PROGRAM = "/tmp/labnic-stream"
 """The guest's end, in the guest."""
+
+PAIR_PORT = "5001"
+"""Of the connection between two NICs; nothing else listens in the guest."""
 
 LONGER = 2.0
 """A connection is measured for so many times as long as frames: it has to become fast first."""
@@ -80,9 +83,34 @@ def _transfer(stage: Stage, port: Port, out: bool, offloads: bool) -> Sample:
                 done, took, good = _receive(connection) if out else _send(connection, seconds)
             result = process.wait(LIMIT)
     wrong = not good or result.status == WRONG_BYTE
-    if not wrong and (result.status or int(result.stdout) != done):
+    if not wrong and (result.status or int(result.stdout.split()[0]) != done):
         raise CommandTimeoutError(f"{port.contender.name}: the connection broke", log=str(result).splitlines())
     return Sample({THROUGHPUT.name: done * 8 / took / 1e6}, bad=int(wrong))
+
+
+def between_nics(*, offloads: bool) -> Measure:
+    """From one NIC of the guest to another of the same model, which is in a network namespace of its own."""
+    return partial(_between_nics, offloads=offloads)
+
+
+def _between_nics(stage: Stage, port: Port, offloads: bool) -> Sample:
+    if port.nic is None or port.twin is None:
+        raise NotMeasurableError("it has no twin")
+    _install(stage)
+    start = stage.lab.guest.start
+    where = [PROGRAM, port.nic.peer_ip, PAIR_PORT]
+    with (
+        contextlib.nullcontext() if offloads else without_offloads(stage, port),
+        start([*port.twin.enter, *where, "listen"]) as receiver,
+        start([*where, "send", str(stage.seconds * LONGER)]) as sender,
+    ):
+        sent, received = sender.wait(LIMIT), receiver.wait(LIMIT)
+    if not sent.ok or received.status not in (0, WRONG_BYTE):
+        said = f"{sent}\n{received}".splitlines()
+        raise CommandTimeoutError(f"{port.contender.name}: the connection broke", log=said)
+    total, seconds = received.stdout.split()
+    wrong = received.status == WRONG_BYTE or total != sent.stdout.split()[0]
+    return Sample({THROUGHPUT.name: int(total) * 8 / float(seconds) / 1e6}, bad=int(wrong))
 
 
 def _install(stage: Stage) -> None:
@@ -94,15 +122,24 @@ def _install(stage: Stage) -> None:
 
 @contextlib.contextmanager
 def without_offloads(stage: Stage, port: Port) -> Iterator[None]:
-    """The NIC's stateless offloads that are on are off for the block."""
+    """The stateless offloads of the NIC, and of its twin, that are on are off for the block."""
     assert port.nic is not None
-    name, guest = port.nic.name, stage.lab.guest
-    names = offloads_on(guest.sh(f"ethtool -k {name}"))
-    guest.run(["ethtool", "-K", name, *(word for each in names for word in (each, "off"))])
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_off(stage, port.nic.name, []))
+        if port.twin:
+            stack.enter_context(_off(stage, port.twin.name, port.twin.enter))
+        yield
+
+
+@contextlib.contextmanager
+def _off(stage: Stage, name: str, enter: Sequence[str]) -> Iterator[None]:
+    guest = stage.lab.guest
+    names = offloads_on(guest.run([*enter, "ethtool", "-k", name], check=True).stdout)
+    guest.run([*enter, "ethtool", "-K", name, *(word for each in names for word in (each, "off"))])
     try:
         yield
     finally:
-        guest.run(["ethtool", "-K", name, *(word for each in names for word in (each, "on"))])
+        guest.run([*enter, "ethtool", "-K", name, *(word for each in names for word in (each, "on"))])
 
 
 def offloads_on(text: str) -> list[str]:
