@@ -33,7 +33,9 @@
 
 /* What this driver takes of DEV_FEATURES. */
 #define LABNIC_FEATURES		(LABNIC_FEATURE_RSS | LABNIC_FEATURE_TX_CSUM | \
-				 LABNIC_FEATURE_RX_CSUM)
+				 LABNIC_FEATURE_RX_CSUM | LABNIC_FEATURE_TSO)
+
+#define LABNIC_NETIF_F_TSO	(NETIF_F_TSO | NETIF_F_TSO6 | NETIF_F_TSO_ECN)
 
 /*
  * Eight NAPI budgets: a burst of half a millisecond at 10 Gbit/s waits in the
@@ -80,6 +82,9 @@ struct labnic_tx_buf {
 
 	u8 n_desc;
 	u32 offload;	/* fields of the descriptor's flags */
+	u16 mss;	/* zero but for a frame that the device cuts */
+	u16 packets;	/* which it becomes on the wire */
+	u32 bytes;	/* of all of them */
 	struct sk_buff *skb;
 };
 

@@ -121,8 +121,13 @@ static void labnic_setup_netdev(struct labnic *nic)
 		netdev->features |= NETIF_F_HW_CSUM;
 	if (nic->features & LABNIC_FEATURE_RX_CSUM)
 		netdev->features |= NETIF_F_RXCSUM;
+	if (nic->features & LABNIC_FEATURE_TSO)
+		netdev->features |= LABNIC_NETIF_F_TSO;
 	netdev->hw_features = netdev->features & ~NETIF_F_HIGHDMA;
 	netdev->vlan_features = netdev->features & ~NETIF_F_RXHASH;
+
+	/* The kernel hands on what is shorter than this. */
+	netif_set_tso_max_size(netdev, LABNIC_TSO_MAX + 1);
 
 	labnic_set_address(nic);
 	netif_carrier_off(netdev);

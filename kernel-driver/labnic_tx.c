@@ -60,14 +60,15 @@ static void labnic_tx_kick(struct labnic_tx_ring *tx)
 }
 
 static struct labnic_tx_desc *labnic_tx_fill_desc(struct labnic_tx_ring *tx,
-						  u32 index)
+						  u32 index, u32 mss)
 {
 	struct labnic_tx_desc *desc = &tx->desc[index & (tx->size - 1)];
 	struct labnic_tx_buf *buf = &tx->bufs[index & (tx->size - 1)];
 
 	desc->addr_lo = cpu_to_le32(lower_32_bits(buf->dma));
 	desc->addr_hi = cpu_to_le32(upper_32_bits(buf->dma));
-	desc->len = cpu_to_le32(FIELD_PREP(LABNIC_TX_DESC_LEN_BYTES, buf->len));
+	desc->len = cpu_to_le32(FIELD_PREP(LABNIC_TX_DESC_LEN_BYTES, buf->len) |
+				FIELD_PREP(LABNIC_TX_DESC_LEN_MSS, mss));
 	return desc;
 }
 
@@ -88,17 +89,17 @@ static u32 labnic_tx_flags(struct labnic_tx_ring *tx, u32 index, u32 last)
  */
 static void labnic_tx_publish(struct labnic_tx_ring *tx, u32 n_desc)
 {
+	struct labnic_tx_buf *buf = &tx->bufs[tx->next & (tx->size - 1)];
 	u32 first = tx->next, last = first + n_desc - 1;
 	struct labnic_tx_desc *head, *desc;
 	u32 index, flags;
 
-	head = labnic_tx_fill_desc(tx, first);
+	head = labnic_tx_fill_desc(tx, first, buf->mss);
 	for (index = first + 1; index != last + 1; index++) {
-		desc = labnic_tx_fill_desc(tx, index);
+		desc = labnic_tx_fill_desc(tx, index, 0);
 		desc->flags = cpu_to_le32(labnic_tx_flags(tx, index, last));
 	}
-	flags = labnic_tx_flags(tx, first, last) |
-		tx->bufs[first & (tx->size - 1)].offload;
+	flags = labnic_tx_flags(tx, first, last) | buf->offload;
 
 	/*
 	 * The device may consume the frame as soon as the flags are there;
@@ -170,13 +171,16 @@ unwind:
 static bool labnic_tx_prepare(struct sk_buff *skb, struct labnic_tx_buf *buf)
 {
 	buf->offload = 0;
+	buf->mss = 0;
+	buf->packets = 1;
+	buf->bytes = skb->len;
 	if (unlikely(!pskb_may_pull(skb, LABNIC_FRAME_MIN)))
 		return false;
 	if (skb->ip_summed == CHECKSUM_PARTIAL &&
 	    unlikely(labnic_offload_tx(skb, buf)))
 		return false;
-	/* Lengths of pieces have 16 bits; no piece is longer than this. */
-	if (unlikely(skb->len > LABNIC_FRAME_MAX))
+	/* Lengths of pieces have 16 bits; no frame to cut is longer, either. */
+	if (unlikely(skb->len > LABNIC_FRAME_MAX && !buf->mss))
 		return false;
 	if (unlikely(skb_shinfo(skb)->nr_frags >= LABNIC_TX_FRAGS_MAX))
 		return !skb_linearize(skb);
@@ -200,6 +204,7 @@ netdev_tx_t labnic_start_xmit(struct sk_buff *skb, struct net_device *netdev)
 	struct netdev_queue *txq = labnic_txq(queue);
 	struct labnic_rings *rings = queue->rings;
 	struct labnic_tx_ring *tx;
+	struct labnic_tx_buf *buf;
 	bool kick;
 	int n;
 
@@ -225,8 +230,8 @@ netdev_tx_t labnic_start_xmit(struct sk_buff *skb, struct net_device *netdev)
 		return NETDEV_TX_BUSY;
 	}
 
-	if (unlikely(!labnic_tx_prepare(skb,
-					&tx->bufs[tx->next & (tx->size - 1)])))
+	buf = &tx->bufs[tx->next & (tx->size - 1)];
+	if (unlikely(!labnic_tx_prepare(skb, buf)))
 		goto drop;
 	n = labnic_tx_map(tx, skb);
 	if (unlikely(n < 0))
@@ -235,7 +240,7 @@ netdev_tx_t labnic_start_xmit(struct sk_buff *skb, struct net_device *netdev)
 	skb_tx_timestamp(skb);
 
 	/* Once published the frame may be gone: account for it before. */
-	kick = __netdev_tx_sent_queue(txq, skb->len, netdev_xmit_more());
+	kick = __netdev_tx_sent_queue(txq, buf->bytes, netdev_xmit_more());
 	labnic_tx_publish(tx, n);
 
 	if (!netif_txq_maybe_stop(txq, labnic_tx_avail(tx), LABNIC_TX_STOP,
@@ -276,7 +281,7 @@ static struct sk_buff *labnic_tx_take(struct labnic_tx_ring *tx)
 
 /*
  * Free the frames before @consumed, which the device has sent. Returns how
- * many, and their bytes.
+ * many they were on the wire, and their bytes.
  */
 static u32 labnic_tx_complete(struct labnic_rings *rings, u32 consumed,
 			      u32 *bytes, int budget)
@@ -287,16 +292,15 @@ static u32 labnic_tx_complete(struct labnic_rings *rings, u32 consumed,
 
 	*bytes = 0;
 	while (tx->clean != consumed) {
-		u32 n_desc = tx->bufs[tx->clean & (tx->size - 1)].n_desc;
-		struct sk_buff *skb;
+		struct labnic_tx_buf *buf;
 
+		buf = &tx->bufs[tx->clean & (tx->size - 1)];
 		/* Half a frame is not consumed, whatever the device says. */
-		if (unlikely(n_desc > consumed - tx->clean))
+		if (unlikely(buf->n_desc > consumed - tx->clean))
 			break;
-		skb = labnic_tx_take(tx);
-		packets++;
-		*bytes += skb->len;
-		napi_consume_skb(skb, budget);
+		packets += buf->packets;
+		*bytes += buf->bytes;
+		napi_consume_skb(labnic_tx_take(tx), budget);
 	}
 
 	if (packets) {
@@ -452,6 +456,8 @@ static bool labnic_tx_blames_frame(u32 error)
 	case LABNIC_ERR_INCOMPLETE:
 	case LABNIC_ERR_OFFLOAD:
 	case LABNIC_ERR_CSUM_PLACE:
+	case LABNIC_ERR_TSO_HEADER:
+	case LABNIC_ERR_TSO_MSS:
 		return true;
 	default:
 		return false;
@@ -492,6 +498,7 @@ bool labnic_tx_stop(struct labnic_rings *rings)
  * Move the frames that @old has not sent to @rings, in their order, so that
  * none is lost and none is sent twice. One that the device refused is dropped:
  * it would be refused again. So are those that the new ring has no room for.
+ * Of a frame that the device was cutting all segments are sent again.
  * @rings are in their place: the bytes in flight are counted from zero.
  */
 void labnic_tx_inherit(struct labnic_rings *rings, struct labnic_rings *old)
@@ -513,7 +520,7 @@ void labnic_tx_inherit(struct labnic_rings *rings, struct labnic_rings *old)
 		if (n_desc > labnic_tx_avail(tx))
 			break;
 
-		netdev_tx_sent_queue(txq, buf->skb->len);
+		netdev_tx_sent_queue(txq, buf->bytes);
 		for (i = 0; i < n_desc; i++)
 			tx->bufs[tx->next + i] =
 				from->bufs[(from->clean + i) & mask];

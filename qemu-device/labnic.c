@@ -5,6 +5,7 @@
  *     -device labnic,netdev=ID[,mac=...][,queues=1..16][,speed=MBIT/S]
  *             [,backpressure=off][,vectors=0..17][,regs-size=BYTES]
  *             [,auditing=on][,rss=off][,tx-csum=off][,rx-csum=off]
+ *             [,tso=off]
  */
 #include "qemu/osdep.h"
 #include "qemu/module.h"
@@ -86,6 +87,7 @@ static void labnic_reset_queues(LabnicState *s)
     memset(s->rx, 0, sizeof(s->rx));
     memset(s->status_base, 0, sizeof(s->status_base));
     s->tx_kick = 0;
+    s->tx_cut_queue = LABNIC_NO_QUEUE;
 }
 
 /* Every register but the counters; touches nothing outside of the device */
@@ -300,6 +302,7 @@ static void labnic_realize(PCIDevice *pci_dev, Error **errp)
         return;
     }
     s->tx_wait_queue = LABNIC_NO_QUEUE;
+    s->tx_cut_queue = LABNIC_NO_QUEUE;
     s->tx_bh = qemu_bh_new_guarded(labnic_tx_bh, s, &dev->mem_reentrancy_guard);
     s->rx_bh = qemu_bh_new_guarded(labnic_rx_bh, s, &dev->mem_reentrancy_guard);
     labnic_init_net(s);
@@ -373,6 +376,7 @@ static LABNIC_PROPERTY labnic_properties[] = {
     LABNIC_PROP_FEATURE("rss", RSS),
     LABNIC_PROP_FEATURE("tx-csum", TX_CSUM),
     LABNIC_PROP_FEATURE("rx-csum", RX_CSUM),
+    LABNIC_PROP_FEATURE("tso", TSO),
     LABNIC_PROPERTIES_END
 };
 

@@ -32,14 +32,22 @@ OBJECT_DECLARE_SIMPLE_TYPE(LabnicState, LABNIC)
 #define LABNIC_TX_BUDGET_VCPU 64
 #define LABNIC_TX_BUDGET_BH 256
 
-/* tx_wait_queue when the backend holds no frame of ours */
+/* tx_wait_queue when the backend holds no frame of ours; tx_cut_queue */
 #define LABNIC_NO_QUEUE (-1)
+
+/* What goes to the wire at once, in tx_frame */
+typedef struct LabnicTxOut {
+    uint32_t at;
+    uint32_t len;
+    uint32_t descs;             /* which it ends; zero with segments to come */
+} LabnicTxOut;
 
 typedef struct LabnicTxQueue {
     LabnicRing ring;
     uint32_t reported;          /* TX_CONSUMED as last written to the guest */
     uint32_t event;             /* TX_DOORBELL_EVENT likewise */
     uint32_t whole;             /* window slots before this end in EOP */
+    uint32_t segment;           /* of the frame at the head, the next to send */
 
     /* Registers that the hot path does not read */
     uint32_t error;
@@ -111,10 +119,16 @@ struct LabnicState {
      * ended, so that a purged frame is sent again.
      */
     int tx_wait_queue;
-    uint32_t tx_wait_descs;
-    uint32_t tx_wait_len;
+    LabnicTxOut tx_wait;
     uint32_t tx_kick;           /* bit per queue that the BH looks after */
-    uint8_t tx_frame[LABNIC_FRAME_MAX];
+    uint8_t tx_frame[LABNIC_TSO_MAX];
+
+    /*
+     * The queue whose frame at the head is in tx_frame, not all segments of it
+     * sent yet, so that it need not be copied again for the others.
+     */
+    int tx_cut_queue;
+    LabnicTso tso;
 
     bool rx_held;               /* the backend holds frames for us */
     bool rx_flushing;           /* a burst: interrupts wait for its end */

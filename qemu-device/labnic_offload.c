@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Parsing and checksums. Pure functions over a packet's bytes. The other end
- * is kernel-driver/labnic_offload.c.
+ * Parsing, checksums and segmentation. Pure functions over a packet's bytes.
+ * The other end is kernel-driver/labnic_offload.c.
  *
  * A sum is kept in the byte order of memory: the ones' complement sum of
  * swapped words is the swapped sum (RFC 1071), so that nothing is swapped on
@@ -10,7 +10,6 @@
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
 #include "net/eth.h"
-#include "include/labnic_hw.h"
 #include "labnic_offload.h"
 
 /* Tags that are looked through on the way to the IP header */
@@ -174,4 +173,110 @@ uint32_t labnic_csum_verdict(const uint8_t *frame, size_t size,
         return LABNIC_VERDICT_BAD;
     }
     return LABNIC_VERDICT_GOOD;
+}
+
+/* Whether TCP begins at start; behind an IPv6 extension header, if need be */
+static bool labnic_tso_place_ok(const LabnicPacket *p, size_t start)
+{
+    if (!p->l4) {
+        return false;           /* a fragment */
+    }
+    return start == p->l4 ? p->proto == IP_PROTO_TCP :
+                            p->ipv6 && start > p->l4;
+}
+
+/*
+ * OFFLOAD_TSO. Takes the headers of the frame, which has FRAME_MIN bytes; an
+ * ERR value.
+ */
+uint32_t labnic_tso_begin(LabnicTso *tso, const uint8_t *frame, size_t len,
+                          size_t start, uint32_t mss, bool fixed_id)
+{
+    LabnicPacket p;
+    size_t header;
+
+    if (!labnic_packet_parse(frame, len, &p) ||
+        !labnic_tso_place_ok(&p, start) || start + LABNIC_TCP_HEADER > len) {
+        return LABNIC_ERR_TSO_HEADER;
+    }
+    header = start + (frame[start + 12] >> 4) * 4;
+    if (header < start + LABNIC_TCP_HEADER || header > len) {
+        return LABNIC_ERR_TSO_HEADER;
+    }
+    if (!mss || header + mss > LABNIC_FRAME_MAX) {
+        return LABNIC_ERR_TSO_MSS;
+    }
+    tso->mss = mss;
+    tso->payload = len - header;
+    tso->segments = MAX(DIV_ROUND_UP(tso->payload, mss), 1);
+    tso->fixed_id = fixed_id;
+    tso->ipv6 = p.ipv6;
+    tso->l3 = p.l3;
+    tso->l4 = start;
+    tso->header_len = header;
+    memcpy(tso->header, frame, header);
+    return LABNIC_ERR_NONE;
+}
+
+static void labnic_tso_ip(const LabnicTso *tso, uint8_t *ip, size_t len,
+                          uint32_t n)
+{
+    uint16_t csum = 0;
+
+    if (tso->ipv6) {
+        stw_be_p(ip + 4, len - LABNIC_IPV6_HEADER);
+        return;
+    }
+    stw_be_p(ip + 2, len);
+    if (!tso->fixed_id) {
+        stw_be_p(ip + 4, lduw_be_p(ip + 4) + n);
+    }
+    memcpy(ip + 10, &csum, sizeof(csum));
+    csum = ~labnic_sum_fold(labnic_sum(ip, tso->l4 - tso->l3));
+    memcpy(ip + 10, &csum, sizeof(csum));
+}
+
+/*
+ * The sum in the header is that of the pseudo header with the length of the
+ * whole frame's TCP, which is taken out for that of the segment. A result of
+ * zero stays, as it does where software cuts and sums.
+ */
+static void labnic_tso_tcp(const LabnicTso *tso, uint8_t *tcp, size_t len,
+                           uint32_t n)
+{
+    uint16_t whole = tso->header_len - tso->l4 + tso->payload;
+    uint16_t not_whole = ~cpu_to_be16(whole);
+    uint16_t csum;
+    uint64_t sum;
+
+    stl_be_p(tcp + 4, ldl_be_p(tcp + 4) + n * tso->mss);
+    if (n) {
+        tcp[13] &= ~TH_CWR;
+    }
+    if (n + 1 < tso->segments) {
+        tcp[13] &= ~(TH_FIN | TH_PUSH);
+    }
+    sum = labnic_sum_add(labnic_sum(tcp, len), not_whole);
+    csum = ~labnic_sum_fold(labnic_sum_add(sum, cpu_to_be16(len)));
+    memcpy(tcp + LABNIC_TCP_CSUM, &csum, sizeof(csum));
+}
+
+/*
+ * Makes segment n where its payload is already, with the headers right in
+ * front of it, over what came before: segments are made in their order, and
+ * one can be made again until the next has been. Gives its length, and where
+ * in the frame it begins.
+ */
+size_t labnic_tso_segment(const LabnicTso *tso, uint8_t *frame, uint32_t n,
+                          size_t *at)
+{
+    size_t done = (size_t)n * tso->mss;
+    size_t len = tso->header_len + MIN(tso->mss, tso->payload - done);
+    uint8_t *segment = frame + done;
+
+    memcpy(segment, tso->header, tso->header_len);
+    labnic_tso_ip(tso, segment + tso->l3, len - tso->l3, n);
+    labnic_tso_tcp(tso, segment + tso->l4, len - tso->l4, n);
+    *at = done;
+    return len;
 }

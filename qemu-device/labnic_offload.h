@@ -6,6 +6,8 @@
 #ifndef LABNIC_OFFLOAD_H
 #define LABNIC_OFFLOAD_H
 
+#include "include/labnic_hw.h"
+
 /* Where the parts of an IP packet are, in bytes of its frame */
 typedef struct LabnicPacket {
     bool ipv6;
@@ -27,6 +29,28 @@ static inline size_t labnic_packet_addrs_len(const LabnicPacket *p)
 {
     return p->ipv6 ? 32 : 8;
 }
+
+/* Bytes from the beginning of the TCP header to its checksum */
+#define LABNIC_TCP_CSUM 16
+
+/* A frame that is cut into segments */
+typedef struct LabnicTso {
+    uint32_t segments;
+    uint32_t mss;
+    uint32_t payload;
+    bool fixed_id;
+
+    bool ipv6;
+    uint32_t l3;
+    uint32_t l4;
+    uint32_t header_len;
+    uint8_t header[LABNIC_FRAME_MAX];
+} LabnicTso;
+
+uint32_t labnic_tso_begin(LabnicTso *tso, const uint8_t *frame, size_t len,
+                          size_t start, uint32_t mss, bool fixed_id);
+size_t labnic_tso_segment(const LabnicTso *tso, uint8_t *frame, uint32_t n,
+                          size_t *at);
 
 void labnic_csum_fill(uint8_t *frame, size_t len, size_t start, size_t offset);
 uint32_t labnic_csum_verdict(const uint8_t *frame, size_t size,

@@ -11,6 +11,7 @@ typedef struct LabnicTxFrame {
     uint32_t descs;
     uint32_t len;
     uint32_t flags;             /* of the first descriptor */
+    uint32_t mss;
 } LabnicTxFrame;
 
 /* The fields of a frame without an offload */
@@ -19,7 +20,7 @@ typedef struct LabnicTxFrame {
 
 /* How a look at a queue ended */
 typedef enum LabnicTxResult {
-    LABNIC_TX_IDLE,             /* nothing is published */
+    LABNIC_TX_IDLE,             /* nothing is left to do */
     LABNIC_TX_MORE,             /* the budget is used up */
     LABNIC_TX_WAIT,             /* the backend is full; it will call back */
     LABNIC_TX_BAD,              /* the queue must stop */
@@ -30,11 +31,27 @@ static uint32_t labnic_tx_offload(uint32_t flags)
     return labnic_field(flags, LABNIC_TX_DESC_FLAGS_OFFLOAD);
 }
 
-/* Whether the driver has accepted this OFFLOAD value's feature */
-static bool labnic_tx_accepted(const LabnicState *s, uint32_t offload)
+static uint32_t labnic_tx_desc_len(const LabnicDesc *desc)
 {
-    return offload == LABNIC_OFFLOAD_CSUM &&
-           s->drv_features & LABNIC_FEATURE_TX_CSUM;
+    return desc->len & LABNIC_TX_DESC_LEN_BYTES;
+}
+
+/*
+ * Whether the driver has accepted what the first descriptor of a frame asks
+ * for, which has the fields of that alone.
+ */
+static bool labnic_tx_accepted(const LabnicState *s, const LabnicDesc *desc)
+{
+    switch (labnic_tx_offload(desc->flags)) {
+    case LABNIC_OFFLOAD_CSUM:
+        return s->drv_features & LABNIC_FEATURE_TX_CSUM &&
+               !(desc->flags & LABNIC_TX_DESC_FLAGS_FIXED_ID) &&
+               !(desc->len & LABNIC_TX_DESC_LEN_MSS);
+    case LABNIC_OFFLOAD_TSO:
+        return s->drv_features & LABNIC_FEATURE_TSO;
+    default:
+        return false;
+    }
 }
 
 /* An ERR value; for descriptors with more than the fields of a plain frame */
@@ -45,7 +62,7 @@ static uint32_t labnic_tx_check_fields(const LabnicState *s,
         desc->len & ~LABNIC_TX_DESC_LEN__ALL) {
         return LABNIC_ERR_DESC_RESERVED;
     }
-    if (n || !labnic_tx_accepted(s, labnic_tx_offload(desc->flags))) {
+    if (n || !labnic_tx_accepted(s, desc)) {
         return LABNIC_ERR_OFFLOAD;
     }
     return LABNIC_ERR_NONE;
@@ -72,7 +89,7 @@ static uint32_t labnic_tx_check_desc(const LabnicState *s,
             return err;
         }
     }
-    if (!desc->len) {
+    if (!labnic_tx_desc_len(desc)) {
         return LABNIC_ERR_DESC_LEN;
     }
     return LABNIC_ERR_NONE;
@@ -90,7 +107,7 @@ static uint32_t labnic_tx_parse(const LabnicState *s, LabnicTxQueue *q,
         if (err) {
             return err;
         }
-        len += desc->len;       /* 48 times 64 KiB at most */
+        len += labnic_tx_desc_len(desc);        /* 48 times 64 KiB at most */
         if (desc->flags & LABNIC_TX_DESC_FLAGS_EOP) {
             break;
         }
@@ -101,12 +118,16 @@ static uint32_t labnic_tx_parse(const LabnicState *s, LabnicTxQueue *q,
     if (len < LABNIC_FRAME_MIN) {
         return LABNIC_ERR_FRAME_SHORT;
     }
-    if (len > LABNIC_FRAME_MAX) {
+    desc = labnic_ring_desc(&q->ring, 0);
+    if (len > LABNIC_FRAME_MAX &&
+        (labnic_tx_offload(desc->flags) != LABNIC_OFFLOAD_TSO ||
+         len > LABNIC_TSO_MAX)) {
         return LABNIC_ERR_FRAME_LONG;
     }
     frame->descs = n + 1;
     frame->len = len;
-    frame->flags = labnic_ring_desc(&q->ring, 0)->flags;
+    frame->flags = desc->flags;
+    frame->mss = labnic_field(desc->len, LABNIC_TX_DESC_LEN_MSS);
     return LABNIC_ERR_NONE;
 }
 
@@ -118,10 +139,12 @@ static bool labnic_tx_gather(LabnicState *s, LabnicTxQueue *q,
     uint32_t at = 0;
 
     for (uint32_t n = 0; n < frame->descs; n++, desc++) {
-        if (!labnic_dma_read(s, desc->addr, s->tx_frame + at, desc->len)) {
+        uint32_t len = labnic_tx_desc_len(desc);
+
+        if (!labnic_dma_read(s, desc->addr, s->tx_frame + at, len)) {
             return false;
         }
-        at += desc->len;
+        at += len;
     }
     return true;
 }
@@ -143,22 +166,55 @@ static uint32_t labnic_tx_csum(LabnicState *s, const LabnicTxFrame *frame)
     return LABNIC_ERR_NONE;
 }
 
+/* Begins to cut the frame in tx_frame into segments; an ERR value */
+static uint32_t labnic_tx_cut(LabnicState *s, unsigned qi,
+                              const LabnicTxFrame *frame)
+{
+    uint32_t start = labnic_field(frame->flags,
+                                  LABNIC_TX_DESC_FLAGS_CSUM_START);
+    uint32_t err;
+
+    if (labnic_field(frame->flags, LABNIC_TX_DESC_FLAGS_CSUM_OFFSET) !=
+        LABNIC_TCP_CSUM) {
+        return LABNIC_ERR_TSO_HEADER;
+    }
+    err = labnic_tso_begin(&s->tso, s->tx_frame, frame->len, start, frame->mss,
+                           frame->flags & LABNIC_TX_DESC_FLAGS_FIXED_ID);
+    if (err) {
+        return err;
+    }
+    trace_labnic_tx_tso(s->name, qi, frame->len, frame->mss, s->tso.segments,
+                        s->tx[qi].segment);
+    s->tx_cut_queue = qi;
+    /* It was less when the queue left off, unless the frame is another now */
+    s->tx[qi].segment = MIN(s->tx[qi].segment, s->tso.segments - 1);
+    return LABNIC_ERR_NONE;
+}
+
 /* Copies the frame at the head and does what it asks for; an ERR value */
-static uint32_t labnic_tx_prepare(LabnicState *s, LabnicTxQueue *q,
+static uint32_t labnic_tx_prepare(LabnicState *s, unsigned qi,
                                   LabnicTxFrame *frame)
 {
+    LabnicTxQueue *q = &s->tx[qi];
     uint32_t err = labnic_tx_parse(s, q, frame);
+    uint32_t offload;
 
     if (err) {
         return err;
     }
+    offload = labnic_tx_offload(frame->flags);
+    if (s->tx_cut_queue == (int)qi && offload == LABNIC_OFFLOAD_TSO) {
+        return LABNIC_ERR_NONE;         /* it is there already */
+    }
+    s->tx_cut_queue = LABNIC_NO_QUEUE;
     if (!labnic_tx_gather(s, q, frame)) {
         return LABNIC_ERR_DMA_READ;
     }
-    if (frame->flags & LABNIC_TX_DESC_FLAGS_OFFLOAD) {
-        return labnic_tx_csum(s, frame);
+    if (likely(offload == LABNIC_OFFLOAD_NONE)) {
+        return LABNIC_ERR_NONE;
     }
-    return LABNIC_ERR_NONE;
+    return offload == LABNIC_OFFLOAD_TSO ? labnic_tx_cut(s, qi, frame) :
+                                           labnic_tx_csum(s, frame);
 }
 
 /*
@@ -185,15 +241,31 @@ static bool labnic_tx_fetch(LabnicState *s, LabnicTxQueue *q)
     return true;
 }
 
-/* Books the end of the frame in tx_frame */
-static void labnic_tx_consume(LabnicState *s, LabnicTxQueue *q,
-                              uint32_t descs, uint32_t len)
+/* The queue goes on: to the next frame, or to the next segment of this one */
+static void labnic_tx_advance(LabnicState *s, unsigned qi, LabnicTxOut out)
 {
-    labnic_count_tx(s, s->tx_frame, len);
-    q->ring.head += descs;
+    LabnicTxQueue *q = &s->tx[qi];
+
+    if (unlikely(!out.descs)) {
+        q->segment++;
+        return;
+    }
+    q->segment = 0;
+    q->ring.head += out.descs;
+    if (unlikely(s->tx_cut_queue != LABNIC_NO_QUEUE)) {
+        labnic_count(s, LABNIC_COUNTER_TX_TSO);
+        s->tx_cut_queue = LABNIC_NO_QUEUE;
+    }
 }
 
-/* The backend has let go of the frame that it kept */
+/* The link has got it */
+static void labnic_tx_book(LabnicState *s, unsigned qi, LabnicTxOut out)
+{
+    labnic_count_tx(s, s->tx_frame + out.at, out.len);
+    labnic_tx_advance(s, qi, out);
+}
+
+/* The backend has let go of what it kept */
 static void labnic_tx_sent(NetClientState *nc, ssize_t len)
 {
     LabnicState *s = qemu_get_nic_opaque(nc);
@@ -206,35 +278,79 @@ static void labnic_tx_sent(NetClientState *nc, ssize_t len)
     s->tx_wait_queue = LABNIC_NO_QUEUE;
     /* A purged frame, with length zero, stays in the ring and goes again */
     if (len) {
-        labnic_audit_consume(s, true, qi, s->tx_wait_descs);
-        labnic_tx_consume(s, &s->tx[qi], s->tx_wait_descs, s->tx_wait_len);
+        labnic_audit_consume(s, true, qi, s->tx_wait.descs);
+        labnic_tx_book(s, qi, s->tx_wait);
     }
     /* Not from here: the backend is in the middle of its queue */
     labnic_tx_kick_all(s);
 }
 
-/* Hands the frame in tx_frame over; false when the backend keeps it */
-static bool labnic_tx_send(LabnicState *s, unsigned qi, LabnicTxFrame *frame)
+/* Hands a frame or segment over; false when the backend keeps it */
+static bool labnic_tx_put(LabnicState *s, unsigned qi, LabnicTxOut out)
 {
     LabnicTxQueue *q = &s->tx[qi];
 
     if (!s->link_up) {
-        trace_labnic_tx_no_link(s->name, qi, frame->len);
+        trace_labnic_tx_no_link(s->name, qi, out.len);
         labnic_count(s, LABNIC_COUNTER_TX_NO_LINK);
-        q->ring.head += frame->descs;
+        labnic_tx_advance(s, qi, out);
         return true;
     }
-    trace_labnic_tx_frame(s->name, qi, q->ring.head, frame->descs, frame->len);
-    if (qemu_send_packet_async(qemu_get_queue(s->nic), s->tx_frame,
-                               frame->len, labnic_tx_sent) == 0) {
+    trace_labnic_tx_frame(s->name, qi, q->ring.head, out.descs, out.len);
+    if (qemu_send_packet_async(qemu_get_queue(s->nic), s->tx_frame + out.at,
+                               out.len, labnic_tx_sent) == 0) {
         trace_labnic_tx_wait(s->name, qi);
         s->tx_wait_queue = qi;
-        s->tx_wait_descs = frame->descs;
-        s->tx_wait_len = frame->len;
+        s->tx_wait = out;
         return false;
     }
-    labnic_tx_consume(s, q, frame->descs, frame->len);
+    labnic_tx_book(s, qi, out);
     return true;
+}
+
+/*
+ * Sends the segments of the frame in tx_frame that are still to be sent. Each
+ * but the first costs of the budget; the last leaves the queue at 0 again.
+ */
+static LabnicTxResult labnic_tx_put_segments(LabnicState *s, unsigned qi,
+                                             const LabnicTxFrame *frame,
+                                             unsigned *budget)
+{
+    uint32_t n = s->tx[qi].segment;
+
+    for (;;) {
+        bool last = n + 1 == s->tso.segments;
+        LabnicTxOut out = { .descs = last ? frame->descs : 0 };
+        size_t at;
+
+        out.len = labnic_tso_segment(&s->tso, s->tx_frame, n, &at);
+        out.at = at;
+        if (!labnic_tx_put(s, qi, out)) {
+            return LABNIC_TX_WAIT;
+        }
+        if (last) {
+            return LABNIC_TX_IDLE;
+        }
+        if (!*budget) {
+            return LABNIC_TX_MORE;
+        }
+        --*budget;
+        n++;
+    }
+}
+
+/* Sends the frame in tx_frame; IDLE when that has been done */
+static LabnicTxResult labnic_tx_send(LabnicState *s, unsigned qi,
+                                     const LabnicTxFrame *frame,
+                                     unsigned *budget)
+{
+    LabnicTxOut out = { .len = frame->len, .descs = frame->descs };
+
+    labnic_audit_consume(s, true, qi, frame->descs);
+    if (unlikely(s->tx_cut_queue != LABNIC_NO_QUEUE)) {
+        return labnic_tx_put_segments(s, qi, frame, budget);
+    }
+    return labnic_tx_put(s, qi, out) ? LABNIC_TX_IDLE : LABNIC_TX_WAIT;
 }
 
 /* Sends what is published, up to the budget */
@@ -242,6 +358,7 @@ static LabnicTxResult labnic_tx_burst(LabnicState *s, unsigned qi,
                                       unsigned *budget, uint32_t *err)
 {
     LabnicTxQueue *q = &s->tx[qi];
+    LabnicTxResult result;
     LabnicTxFrame frame;
 
     labnic_audit_look(s, true, qi);
@@ -257,13 +374,13 @@ static LabnicTxResult labnic_tx_burst(LabnicState *s, unsigned qi,
             return LABNIC_TX_MORE;
         }
         --*budget;
-        *err = labnic_tx_prepare(s, q, &frame);
+        *err = labnic_tx_prepare(s, qi, &frame);
         if (*err) {
             return LABNIC_TX_BAD;
         }
-        labnic_audit_consume(s, true, qi, frame.descs);
-        if (!labnic_tx_send(s, qi, &frame)) {
-            return LABNIC_TX_WAIT;
+        result = labnic_tx_send(s, qi, &frame, budget);
+        if (result != LABNIC_TX_IDLE) {
+            return result;
         }
     }
 }
@@ -427,6 +544,9 @@ void labnic_tx_purge(LabnicState *s)
 void labnic_tx_stop(LabnicState *s, unsigned qi)
 {
     s->tx[qi].ring.enabled = false;
+    if (s->tx_cut_queue == (int)qi) {
+        s->tx_cut_queue = LABNIC_NO_QUEUE;
+    }
     if (s->tx_wait_queue == (int)qi) {
         labnic_tx_purge(s);
         labnic_tx_kick_all(s);  /* the others waited for it too */
@@ -443,6 +563,7 @@ static void labnic_tx_start(LabnicState *s, unsigned qi)
     q->reported = 0;
     q->event = -1;              /* has the first look write it */
     q->whole = 0;
+    q->segment = 0;
     if (!err && !labnic_dma_write(s, LABNIC_STATUS_ADDR(s, qi, tx_consumed),
                                   zero, sizeof(zero))) {
         err = LABNIC_ERR_DMA_WRITE;

@@ -34,6 +34,7 @@ static const VMStateDescription labnic_vmstate_tx = {
     .fields = (VMStateField[]) {
         VMSTATE_STRUCT(ring, LabnicTxQueue, 1, labnic_vmstate_ring, LabnicRing),
         VMSTATE_UINT32(reported, LabnicTxQueue),
+        VMSTATE_UINT32(segment, LabnicTxQueue),
         VMSTATE_UINT32(error, LabnicTxQueue),
         VMSTATE_END_OF_LIST()
     },
@@ -89,7 +90,7 @@ static bool labnic_tx_state_ok(const LabnicState *s, unsigned qi)
 
     return labnic_ring_state_ok(&q->ring, s->status_base[qi],
                                 LABNIC_RW_TX_SIZE) &&
-           q->error < LABNIC_ERR__END &&
+           q->error < LABNIC_ERR__END && q->segment < LABNIC_TSO_MAX &&
            (!q->ring.enabled || q->ring.head - q->reported <= q->ring.size);
 }
 
@@ -168,6 +169,7 @@ static int labnic_post_load(void *opaque, int version_id)
         s->tx[qi].whole = 0;
         s->tx[qi].event = s->tx[qi].ring.head - 1;  /* written once more */
     }
+    s->tx_cut_queue = LABNIC_NO_QUEUE;
     labnic_audit_loaded(s);
     labnic_filter_rebuild(s);
     labnic_mac_changed(s);
@@ -177,8 +179,8 @@ static int labnic_post_load(void *opaque, int version_id)
 
 const VMStateDescription labnic_vmstate = {
     .name = TYPE_LABNIC,
-    .version_id = 2,
-    .minimum_version_id = 2,
+    .version_id = 3,
+    .minimum_version_id = 3,
     .pre_load = labnic_pre_load,
     .post_load = labnic_post_load,
     .fields = (VMStateField[]) {

@@ -7,6 +7,7 @@ Only what is used of scapy is imported: the whole of it takes seconds.
 from __future__ import annotations
 
 import random
+import struct
 from dataclasses import dataclass
 
 from scapy.layers.inet import IP, TCP, UDP, IPOption_NOP
@@ -50,7 +51,8 @@ class Shape:
 
 def ones_sum(data: bytes) -> int:
     """The ones' complement sum of 16-bit words (RFC 1071); an odd byte is the first of its word."""
-    total = sum(int.from_bytes(data[at : at + 2].ljust(2, b"\0"), "big") for at in range(0, len(data), 2))
+    words = (len(data) + 1) // 2
+    total = sum(struct.unpack(f">{words}H", data.ljust(2 * words, b"\0")))
     while total >> 16:
         total = (total & ALL_ONES) + (total >> 16)
     return total
@@ -61,6 +63,41 @@ def filled(data: bytes, start: int, offset: int) -> bytes:
     at = start + offset
     value = ~ones_sum(data[start:]) & ALL_ONES or ALL_ONES
     return data[:at] + value.to_bytes(2, "big") + data[at + 2 :]
+
+
+FIN, PSH, CWR = 0x01, 0x08, 0x80
+"""Flags of TCP (RFC 9293, RFC 3168)."""
+
+
+def segments(shape: Shape, mss: int, *, fixed_id: bool = False) -> list[bytes]:
+    """What a stack sends for a TCP packet that is too long, made by the RFCs and not as the device makes it."""
+    data, payload = shape.data, shape.data[shape.header :]
+    chunks = [payload[at : at + mss] for at in range(0, len(payload), mss)] or [b""]
+    made = []
+    for number, chunk in enumerate(chunks):
+        ip, tcp = bytearray(data[shape.l3 : shape.l4]), bytearray(data[shape.l4 : shape.header])
+        length = len(tcp) + len(chunk)
+        sequence = int.from_bytes(tcp[4:8], "big") + number * mss
+        tcp[4:8] = (sequence & 0xFFFF_FFFF).to_bytes(4, "big")
+        if number:
+            tcp[13] &= ~CWR
+        if number < len(chunks) - 1:
+            tcp[13] &= ~(FIN | PSH)
+        if shape.ipv6:
+            ip[4:6] = (len(ip) - 40 + length).to_bytes(2, "big")
+            addresses = ip[8:40]
+        else:
+            ip[2:4] = (len(ip) + length).to_bytes(2, "big")
+            identification = int.from_bytes(ip[4:6], "big") + (0 if fixed_id else number)
+            ip[4:6] = (identification & 0xFFFF).to_bytes(2, "big")
+            ip[10:12] = bytes(2)
+            ip[10:12] = (~ones_sum(bytes(ip)) & ALL_ONES).to_bytes(2, "big")
+            addresses = ip[12:20]
+        tcp[16:18] = bytes(2)
+        pseudo = bytes(addresses) + length.to_bytes(4, "big") + NEXT_HEADER[TCP].to_bytes(4, "big")
+        tcp[16:18] = (~ones_sum(pseudo + bytes(tcp) + chunk) & ALL_ONES).to_bytes(2, "big")
+        made.append(data[: shape.l3] + bytes(ip) + bytes(tcp) + chunk)
+    return made
 
 
 def sums_are_right(data: bytes) -> bool:

@@ -70,6 +70,12 @@
 /* Longest frame in bytes: 9000 of payload, the header and one VLAN tag. */
 #define LABNIC_FRAME_MAX 9018
 
+/*
+ * Longest frame to be cut into segments; each of these is FRAME_MAX bytes long
+ * at most.
+ */
+#define LABNIC_TSO_MAX 65535
+
 /* Entries of the address filter. */
 #define LABNIC_ADDR_SLOTS 128
 
@@ -87,6 +93,8 @@
 #define LABNIC_FEATURE_TX_CSUM 0x2
 /* The checksums of a received frame are verified. */
 #define LABNIC_FEATURE_RX_CSUM 0x4
+/* A frame is cut into TCP segments. */
+#define LABNIC_FEATURE_TSO 0x8
 
 /* Why a queue stopped. */
 enum labnic_err {
@@ -124,8 +132,18 @@ enum labnic_err {
 	LABNIC_ERR_OFFLOAD = 13,
 	/* The checksum to fill in is not within the frame. */
 	LABNIC_ERR_CSUM_PLACE = 14,
+	/*
+	 * A frame to be cut into segments does not begin with whole headers of
+	 * Ethernet, IP and TCP, is a fragment, or has its TCP header or
+	 * checksum elsewhere than the descriptor says.
+	 */
+	LABNIC_ERR_TSO_HEADER = 15,
+	/*
+	 * The MSS is zero, or a segment of it would be longer than FRAME_MAX.
+	 */
+	LABNIC_ERR_TSO_MSS = 16,
 	/* No value is this or more. */
-	LABNIC_ERR__END = 15,
+	LABNIC_ERR__END = 17,
 };
 
 /* What the RSS hash of a received frame was taken over. */
@@ -159,8 +177,18 @@ enum labnic_offload {
 	 * written as all ones.
 	 */
 	LABNIC_OFFLOAD_CSUM = 1,
+	/*
+	 * The frame is TCP over IPv4 or IPv6, up to TSO_MAX bytes long, its TCP
+	 * header at CSUM_START. Its payload is sent in segments of MSS bytes,
+	 * the last with what is left. Each has the frame's headers with its own
+	 * lengths and checksums, and a sequence number that goes on; the IPv4
+	 * identification counts up by one; FIN and PSH are in the last alone,
+	 * CWR in the first alone. The frame's TCP checksum is the sum of the
+	 * pseudo header for all of its payload.
+	 */
+	LABNIC_OFFLOAD_TSO = 2,
 	/* No value is this or more. */
-	LABNIC_OFFLOAD__END = 2,
+	LABNIC_OFFLOAD__END = 3,
 };
 
 /* What is known of the checksums of a received frame. */
@@ -208,7 +236,7 @@ enum labnic_verdict {
  * property of the device.
  */
 #define LABNIC_REG_DEV_FEATURES  0x0008
-#define LABNIC_INIT_DEV_FEATURES 0x7
+#define LABNIC_INIT_DEV_FEATURES 0xf
 #define LABNIC_RW_DEV_FEATURES   0x0
 
 /*
@@ -217,13 +245,15 @@ enum labnic_verdict {
  */
 #define LABNIC_REG_DRV_FEATURES  0x000c
 #define LABNIC_INIT_DRV_FEATURES 0x0
-#define LABNIC_RW_DRV_FEATURES   0x7
+#define LABNIC_RW_DRV_FEATURES   0xf
 /* Spread received frames over the queue pairs. */
 #define LABNIC_DRV_FEATURES_RSS     0x1
 /* Take OFFLOAD.CSUM in a TX descriptor. */
 #define LABNIC_DRV_FEATURES_TX_CSUM 0x2
 /* Verify checksums; without it FLAGS.VERDICT of an RX completion is NONE. */
 #define LABNIC_DRV_FEATURES_RX_CSUM 0x4
+/* Take OFFLOAD.TSO in a TX descriptor. */
+#define LABNIC_DRV_FEATURES_TSO     0x8
 
 /* CTRL (rw): Control of the whole device. */
 #define LABNIC_REG_CTRL  0x0010
@@ -389,7 +419,7 @@ enum labnic_verdict {
  */
 #define LABNIC_BLOCK_COUNTERS_BASE 0x2000
 #define LABNIC_BLOCK_COUNTERS_SIZE 0x1000
-#define LABNIC_BLOCK_COUNTERS_USED 0xe0
+#define LABNIC_BLOCK_COUNTERS_USED 0xe8
 
 /* Offset of counter n, and of its high half. */
 #define LABNIC_REG_COUNTER(n)    (0x2000 + (n) * 8)
@@ -449,6 +479,11 @@ enum labnic_counter {
 	LABNIC_COUNTER_DMA_WRITES,
 	/* Frames into which a checksum was filled. */
 	LABNIC_COUNTER_TX_CSUM,
+	/*
+	 * Frames that were cut into segments, each of which counts in
+	 * tx_frames.
+	 */
+	LABNIC_COUNTER_TX_TSO,
 	/* Frames given to the driver with VERDICT GOOD. */
 	LABNIC_COUNTER_RX_CSUM_GOOD,
 	/* Frames given to the driver with VERDICT BAD. */
@@ -485,6 +520,7 @@ enum labnic_counter {
 	X(dma_reads) \
 	X(dma_writes) \
 	X(tx_csum) \
+	X(tx_tso) \
 	X(rx_csum_good) \
 	X(rx_csum_bad)
 
@@ -629,8 +665,10 @@ struct labnic_tx_desc {
 
 /* Bytes at the address. */
 #define LABNIC_TX_DESC_LEN_BYTES 0xffff
+/* For OFFLOAD.TSO: bytes of payload of each segment but the last. */
+#define LABNIC_TX_DESC_LEN_MSS   0x3fff0000
 /* Every bit that is defined; the others are zero. */
-#define LABNIC_TX_DESC_LEN__ALL  0xffff
+#define LABNIC_TX_DESC_LEN__ALL  0x3fffffff
 
 /* Word flags of struct labnic_tx_desc. */
 
@@ -643,12 +681,14 @@ struct labnic_tx_desc {
 #define LABNIC_TX_DESC_FLAGS_EOP         0x2
 /* An OFFLOAD value. */
 #define LABNIC_TX_DESC_FLAGS_OFFLOAD     0xc
+/* For OFFLOAD.TSO: each segment has the IPv4 identification of the frame. */
+#define LABNIC_TX_DESC_FLAGS_FIXED_ID    0x10
 /* Bytes from CSUM_START to the checksum: 16 for TCP, 6 for UDP. */
 #define LABNIC_TX_DESC_FLAGS_CSUM_OFFSET 0xff00
 /* Bytes of the frame before the first that the checksum covers. */
 #define LABNIC_TX_DESC_FLAGS_CSUM_START  0x3fff0000
 /* Every bit that is defined; the others are zero. */
-#define LABNIC_TX_DESC_FLAGS__ALL        0x3fffff0f
+#define LABNIC_TX_DESC_FLAGS__ALL        0x3fffff1f
 
 /* One buffer for received bytes. */
 struct labnic_rx_buf {

@@ -66,6 +66,7 @@ def start_queue(number: int, size: int, *offsets: int) -> Step:
         with bench.qtest.batch():
             for name, place in zip(names, places, strict=True):
                 registers.write(name, place, number)
+            registers.write("DRV_FEATURES", COUNT_MASK)
             registers.put("TX_SIZE", number, ENTRIES=size)
             registers.put("RX_SIZE", number, ENTRIES=size)
             registers.put("TX_CTRL", number, ENABLE=1)
@@ -89,6 +90,21 @@ def descriptors(offset: int, words: list[tuple[int, int, int, int]]) -> Step:
         bench.qtest.write(PLAYGROUND + offset, data)
 
     return Step(f"descriptors({offset:#x}, {words})", run)
+
+
+def packet_to_cut(offset: int, mss: int, start: int, length: int, ipv6: bool) -> Step:
+    """A descriptor that asks for segments of what is nearly a TCP packet, right behind it."""
+
+    def run(bench: Bench) -> None:
+        head = bytes(12) + (b"\x86\xdd\x60\0\0\0\0\0\x06" if ipv6 else b"\x08\0\x45\0\0\0\0\0\0\0\x40\x06")
+        tcp = (54 if ipv6 else 34) + 12
+        packet = (head.ljust(tcp, b"\x01") + b"\x50").ljust(100, b"\x02")
+        flags = offload_flags(HW.enum("OFFLOAD").TSO, start)
+        words = (PLAYGROUND + offset + 16, 0, mss << 16 | length, flags)
+        descriptor = b"".join(word.to_bytes(4, "little") for word in words)
+        bench.qtest.write(PLAYGROUND + offset, descriptor + packet)
+
+    return Step(f"packet_to_cut({offset:#x}, {mss}, {start}, {length}, {ipv6})", run)
 
 
 def doorbell(number: int, kind: str, value: int) -> Step:
@@ -126,13 +142,20 @@ def clear_faults() -> Step:
     return Step("clear", lambda bench: bench.faults.clear())
 
 
+def offload_flags(offload: int, start: int) -> int:
+    """The flags of a whole frame with an offload."""
+    return start << 16 | 16 << 8 | offload << 2 | 3
+
+
 places = st.integers(0, PLAYGROUND_SIZE // 128 - 1).map(lambda number: number * 128)
 registers_or_places = places | st.sampled_from(REGISTERS).map(lambda place: -(place.offset & ~127))
 words = st.tuples(
     places,
     st.sampled_from([0, 1, 14, 60, 256, 2048, FRAME_MAX, 0xFFFF]) | st.integers(0, 0xFFFF_FFFF),
     st.integers(0, 7),
-    st.sampled_from([0, 1, 2, 3, 3, 3, 1]) | st.integers(0, COUNT_MASK),
+    st.sampled_from([0, 1, 2, 3, 3, 3, 1])
+    | st.builds(offload_flags, st.integers(0, 3), st.integers(0, 120))
+    | st.integers(0, COUNT_MASK),
 )
 steps = st.one_of(
     st.builds(write_register, st.sampled_from(REGISTERS).map(lambda place: place.offset), values),
@@ -144,6 +167,10 @@ steps = st.one_of(
     ),
     st.builds(start_queue, numbers, st.just(64), places, places, places, places),
     st.builds(descriptors, places, st.lists(words, min_size=1, max_size=64)),
+    st.builds(
+        packet_to_cut, places, st.integers(0, 0x3FFF) | st.integers(0, 100), st.sampled_from([34, 54, 0, 0x3FFF]),
+        st.integers(0, 0xFFFF) | st.integers(50, 120), st.booleans(),
+    ),
     st.builds(doorbell, numbers, st.sampled_from(["TX_DOORBELL", "RX_DOORBELL"]), values | st.integers(0, 70)),
     st.builds(receive, st.sampled_from([1, 14, 60, 300, 1514, FRAME_MAX])),
     st.builds(lambda up: Step(f"link({up})", lambda bench: bench.qmp.set_link("nic0", up)), st.booleans()),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import packets
@@ -16,12 +17,12 @@ from labnic.lab import Lab
 from labnic.nic import Nic
 
 from . import peer
-from .frames import lossless_egress
-from .helpers import deltas, device_counters, settled
+from .frames import HEADER, TAG, assert_same, lossless_egress
+from .helpers import deltas, device_counters, settled, works
 from .peer import Packet
 from .programs import installed, place
 from .tcp import MSS, Connection
-from .test_stack import CLIENT, ECHO, headers, tcp_echo, udp_echo
+from .test_stack import CLIENT, ECHO, SERVICE, headers, tcp_echo, udp_echo
 
 __all__ = ["headers"]
 
@@ -31,7 +32,11 @@ GOOD = 1
 
 NEEDS_CSUM = 1
 """Flag of a struct virtio_net_hdr (linux/virtio_net.h)."""
-SWITCHES = {"tx": "tx-checksum-ip-generic", "rx": "rx-checksumming"}
+SOMEWHERE = "198.51.100.7"
+"""An address beyond the wire's end (RFC 5737)."""
+GSO_TCPV4, GSO_TCPV6 = 1, 4
+"""Kinds of segmentation there."""
+SWITCHES = {"tx": "tx-checksum-ip-generic", "rx": "rx-checksumming", "tso": "tcp-segmentation-offload"}
 """What ``ethtool -K`` sets, and what ``ethtool -k`` then shows."""
 
 
@@ -63,16 +68,19 @@ def features(nic: Nic) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A frame and what is left to do to it: where its checksum goes, if anywhere."""
+    """A frame and what is left to do to it: where its checksum goes, if anywhere, and what segments it becomes."""
 
     data: bytes
     start: int = 0
     offset: int = 0
+    kind: int = 0
+    mss: int = 0
+    header: int = 0
 
     def record(self) -> bytes:
         """As the program in the guest reads it."""
         flags = NEEDS_CSUM if self.start else 0
-        header = struct.pack("<BBHHHH", flags, 0, 0, 0, self.start, self.offset)
+        header = struct.pack("<BBHHHH", flags, self.kind, self.header, self.mss, self.start, self.offset)
         return header + struct.pack("<I", len(self.data)) + self.data
 
 
@@ -106,7 +114,7 @@ def test_tcp_carries_data_with_the_checksum_by_device_or_stack(
     guest: Guest, nic: Nic, headers: Packet, on: bool
 ) -> None:
     """The wire's end verifies every checksum; the device says by whom they are."""
-    switch(nic, tx=on)
+    switch(nic, tx=on, tso=False)
     before = device_counters(nic)
     with tcp_echo(guest) as server:
         connection = Connection(nic, headers, near=CLIENT, far=ECHO)
@@ -190,6 +198,156 @@ def test_a_checksum_too_far_off_for_the_device_is_filled_in_all_the_same(guest: 
         assert collect_sent(nic, 1) == [packets.filled(data, 64, offset)]
     moved = deltas(before, settled(lambda: device_counters(nic)))
     assert moved["tx_csum"] == 1
+
+
+# Segments
+
+
+def to_cut(shape: packets.Shape, mss: int) -> Unfinished:
+    """A TCP packet that is to become segments."""
+    kind = GSO_TCPV6 if shape.ipv6 else GSO_TCPV4
+    return Unfinished(shape.unfinished(), shape.l4, packets.TCP_CSUM_OFFSET, kind, mss, shape.header)
+
+
+def test_the_device_cuts_as_the_stack_does(guest: Guest, nic: Nic) -> None:
+    """Hundreds of packets, thousands of segments, cut by the device and by the kernel: the same bytes on the wire."""
+    generator = random.Random(13)
+    frames, wanted, cut = [], [], 0
+    for _ in range(300):
+        mss = generator.choice([100, 536, 1220, 1400, generator.randrange(88, 1400)])
+        size = mss + generator.choice([1, mss - 1, mss, mss + 1, generator.randrange(1, 16 * mss)])
+        shape = packets.packet(generator, nic.peer_mac, nic.mac, tcp=True, payload=size)
+        frames.append(to_cut(shape, mss))
+        wanted += packets.segments(shape, mss)
+        # The kernel leaves no device frames with two VLAN tags.
+        cut += shape.l3 <= HEADER + TAG
+    sent: dict[bool, list[bytes]] = {}
+    nic.ethtool("-L", "combined", "1")
+    with lossless_egress(guest, nic):
+        for on in (True, False):
+            switch(nic, tx=on, tso=on)
+            before = device_counters(nic)
+            send_unfinished(guest, nic, frames)
+            sent[on] = collect_sent(nic, len(wanted))
+            moved = deltas(before, settled(lambda: device_counters(nic)))
+            assert moved.get("tx_tso", 0) == (cut if on else 0)
+            assert moved["tx_frames"] == len(wanted)
+    assert_same(sent[False], sent[True])
+    assert_same(wanted, sent[True])
+
+
+@pytest.mark.parametrize("on", [True, False], ids=["on", "off"])
+def test_tcp_sends_a_file_cut_by_device_or_stack(guest: Guest, nic: Nic, headers: Packet, on: bool) -> None:
+    """What arrives is the file, no segment is longer than was agreed, and the counters are those of the wire."""
+    switch(nic, tso=on)
+    data = peer.payload(400_000)
+    guest.write("/tmp/labnic-tcp", data)
+    ours = headers.payload.src if peer.IP in headers else f"{headers[peer.IPv6].src}%{nic.name}"
+    before, of_link = device_counters(nic), nic.statistics()
+    with guest.start(f"exec busybox nc -w 5 {ours} {SERVICE} </tmp/labnic-tcp") as client:
+        connection = Connection(nic, headers, near=SERVICE, far=0)
+        connection.accept()
+        received = connection.receive(len(data))
+        connection.close()
+        assert client.wait(10.0).ok
+    assert received == data
+    assert connection.longest == MSS
+    moved = deltas(before, settled(lambda: device_counters(nic)))
+    if on:
+        assert 0 < moved["tx_tso"] < len(data) // MSS
+    else:
+        assert "tx_tso" not in moved
+    assert moved["tx_frames"] > len(data) // MSS
+    after = nic.statistics()
+    assert after["tx_packets"] - of_link["tx_packets"] == moved["tx_frames"]
+    assert after["tx_bytes"] - of_link["tx_bytes"] == moved["tx_bytes"]
+    assert after["tx_dropped"] == of_link["tx_dropped"]
+
+
+def test_without_checksums_by_the_device_there_are_no_segments_by_it(nic: Nic) -> None:
+    """A segment's checksum can be the device's alone; the kernel knows that, and the driver leaves it to the kernel."""
+    switch(nic, tx=False)
+    assert features(nic)["tcp-segmentation-offload"].startswith("off")
+    switch(nic, tx=True)
+    assert features(nic)["tcp-segmentation-offload"] == "on"
+
+
+def test_a_ring_full_of_long_frames_loses_none(guest: Guest, nic: Nic) -> None:
+    """The smallest ring, each frame in as many pieces as the kernel makes: the queue stops and goes on.
+
+    Short frames come after them, in the same slots.
+    """
+    generator = random.Random(14)
+    shapes = [packets.packet(generator, nic.peer_mac, nic.mac, tcp=True, payload=60000) for _ in range(30)]
+    wanted = [one for shape in shapes for one in packets.segments(shape, 1400)]
+    short = [packets.packet(generator, nic.peer_mac, nic.mac, payload=10).data for _ in range(100)]
+    frames = [*(to_cut(shape, 1400) for shape in shapes), *map(Unfinished, short)]
+    nic.ethtool("-L", "combined", "1")
+    nic.ethtool("-G", "tx", "64")
+    try:
+        with lossless_egress(guest, nic):
+            send_unfinished(guest, nic, frames)
+            assert_same(wanted + short, collect_sent(nic, len(wanted) + len(short)))
+    finally:
+        nic.ethtool("-G", "tx", "512")
+
+
+@contextmanager
+def forwarding(guest: Guest, nic: Nic) -> Iterator[None]:
+    """The guest sends what is for SOMEWHERE on to the wire's end, and waits a while for segments that it can merge."""
+    folder, forward = f"/sys/class/net/{nic.name}", "/proc/sys/net/ipv4/ip_forward"
+    guest.sh(f"echo 1 >{forward}; ip route add {SOMEWHERE} via {nic.peer_ip} dev {nic.name}")
+    guest.sh(f"echo 50000000 >{folder}/gro_flush_timeout")
+    try:
+        yield
+    finally:
+        guest.sh(f"echo 0 >{folder}/gro_flush_timeout")
+        guest.sh(f"ip route del {SOMEWHERE} dev {nic.name}; echo 0 >{forward}")
+
+
+@pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "counted"])
+def test_merged_segments_are_cut_again_as_they_came(guest: Guest, nic: Nic, fixed: bool) -> None:
+    """Segments may all have one IPv4 identification: what the stack merged, the device cuts with that, if it may."""
+    generator = random.Random(16)
+    ids = [0x1234 + (0 if fixed else number) for number in range(12)]
+    head = peer.to_ipv4(nic)
+    head[peer.IP].src, head[peer.IP].dst, head[peer.IP].flags = "203.0.113.5", SOMEWHERE, "DF"
+    came = []
+    for number, identification in enumerate(ids):
+        head[peer.IP].id = identification
+        segment = peer.TCP(sport=CLIENT, dport=9, seq=1000 * number, flags="PA" if number == 11 else "A")
+        came.append(peer.Ether(bytes(head / segment / generator.randbytes(1000))))
+    wanted = []
+    for packet in came:
+        onward = packet.copy()
+        onward.src, onward.dst = nic.mac, nic.peer_mac
+        onward[peer.IP].ttl -= 1
+        del onward[peer.IP].chksum
+        wanted.append(bytes(onward))
+    nic.ethtool("-L", "combined", "1")
+    with forwarding(guest, nic):
+        for mangling in ("on", "off"):
+            nic.ethtool("-K", "tx-tcp-mangleid-segmentation", mangling)
+            before = device_counters(nic)
+            nic.wire.send(*came)
+            sent = nic.wire.collect(12, lambda frame: peer.TCP in frame.packet and frame.packet.src == nic.mac)
+            assert_same(wanted, [frame.data for frame in sent])
+            moved = deltas(before, settled(lambda: device_counters(nic)))
+            assert ("tx_tso" in moved) == (mangling == "on" or not fixed)
+
+
+def test_segments_that_the_device_would_refuse_stop_no_queue(guest: Guest, nic: Nic) -> None:
+    """A packet socket may ask for segments longer than any frame, or than the descriptor can say."""
+    generator = random.Random(15)
+    shapes = [packets.packet(generator, nic.peer_mac, nic.mac, tcp=True, payload=50000) for _ in range(10)]
+    untagged = [shape for shape in shapes if shape.l3 == HEADER]
+    assert untagged
+    before = device_counters(nic)
+    send_unfinished(guest, nic, [to_cut(shape, mss) for shape in untagged for mss in (9000, 16384, 20000)])
+    works(nic)
+    moved = deltas(before, settled(lambda: device_counters(nic)))
+    assert "queue_errors" not in moved
+    assert "tx_tso" not in moved
 
 
 # Checksums that the device has verified
