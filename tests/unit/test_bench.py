@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
 from labnic.bench import compare, contenders, costs, pktgen, rows, show
 from labnic.bench.backend import backends_of
+from labnic.bench.report import html
 from labnic.bench.result import Cell, Result
 from labnic.bench.sample import INTERRUPTS, RATE, Sample
 from labnic.bench.stage import SETTINGS, machine_config
@@ -224,3 +227,21 @@ def test_on_a_hub_each_nic_has_a_twin_beside_it() -> None:
     assert [nic.name for nic in nics] == ["igb", "igb-b", "vmxnet3", "vmxnet3-b"]
     backends, _ = backends_of("hub", nics)
     assert list(backends.values()) == ["hubport,hubid=0", "hubport,hubid=0", "hubport,hubid=1", "hubport,hubid=1"]
+
+
+def test_the_report_stands_alone_and_has_a_plot_for_each_line() -> None:
+    made = result({"labnic": [300], "igb": [400, 410], "dummy": [0]}, lost=2)
+    made.titles["tx"] = "TX <60 B>"
+    page = html(made)
+    (plot,) = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    ElementTree.fromstring(plot)
+    assert all(name in plot for name in ("labnic", "igb", "rate, kpps (more is better)"))
+    assert "TX &lt;60 B&gt;" in page
+    assert "tx: labnic lost 2 frames" in page
+    assert '<td class="behind">0.74 igb</td>' in page
+    assert "src=" not in page
+    assert "<script" not in page
+
+
+def test_a_line_of_zeros_can_be_plotted() -> None:
+    assert "<svg" in html(result({"labnic": [0], "igb": [0]}))

@@ -11,6 +11,7 @@ from pathlib import Path
 from labnic.bench import compare, contenders, rows, show, start
 from labnic.bench.backend import obstacle
 from labnic.bench.contenders import Contender, models_of
+from labnic.bench.report import html
 from labnic.bench.result import Result
 from labnic.bench.rows import Row
 from labnic.bench.sample import NotMeasurableError, Sample
@@ -21,6 +22,9 @@ from labnic.errors import UsageError
 from labnic.lab import Parts
 from labnic.prepare import prepare
 from labnic.report import Phases, run_folder
+
+REPORT = "bench.html"
+"""File of the artifacts with plots."""
 
 ROUNDS = 5
 COUNTED_ROUNDS = 2
@@ -70,11 +74,12 @@ def run(options: Options, config: Config, phases: Phases) -> int:
             show.table(result)
             for path in (folder / "bench.json", *([options.json] if options.json else [])):
                 write_atomic(path, result.to_json().encode())
+            write_atomic(folder / REPORT, html(result).encode())
     if options.page:
         show.write_page(options.page, result)
     if old:
         show.show_moves(list(compare.moves(old, result)))
-    print(f"artifacts: {folder}", flush=True)
+    print(f"report: {folder / REPORT}", flush=True)
     return 0 if result.sound else 1
 
 

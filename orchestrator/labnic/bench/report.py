@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The report of a bench: one HTML file with a plot and a table for each quantity, that needs no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+from labnic.bench.contenders import OURS
+from labnic.bench.result import Line, Result
+from labnic.bench.show import LEGEND, cell, contenders, heading
+
+WIDTH, BAR_HEIGHT, FRAME_HEIGHT = 640, 26, 110
+"""Of a plot in pixels; the frame is its title and axis."""
+
+OUR_COLOUR, OTHER_COLOUR = "#d9541e", "#7a8ba0"
+
+STYLE = """
+body { font: 15px/1.4 sans-serif; max-width: 60em; margin: 2em auto; }
+table { border-collapse: collapse; margin: 1em 0; }
+td, th { padding: 0.2em 0.8em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+td:first-child, th:first-child { text-align: left; }
+.behind { color: #b00; font-weight: bold; }
+"""
+
+
+def html(result: Result) -> str:
+    """The whole page."""
+    title = "labnic beside QEMU's other NICs"
+    parts = [
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
+        f"<title>{title}</title><style>{STYLE}</style></head>",
+        f"<body><h1>{title}</h1><p>{escape(heading(result))}</p><p>{escape(LEGEND)}</p>",
+    ]
+    troubles = "".join(f"<li>{escape(trouble)}</li>" for trouble in result.troubles())
+    parts += [f"<ul>{troubles}</ul>"] if troubles else []
+    last = ""
+    for line in result.lines():
+        if line.row != last:
+            parts += [f"<h2>{escape(result.titles[line.row])}</h2>", _table(result, line.row)]
+            last = line.row
+        parts.append(plot(line))
+    return "\n".join([*parts, "</body></html>\n"])
+
+
+def _table(result: Result, row: str) -> str:
+    names = contenders(result)
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("", *names, "lead"))
+    body = "".join(_row(line, names) for line in result.lines() if line.row == row)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _row(line: Line, names: list[str]) -> str:
+    values = (cell(line.summaries[name]) if name in line.summaries else "-" for name in names)
+    cells = "".join(f"<td>{value}</td>" for value in (escape(_label(line)), *values))
+    lead = line.lead
+    if lead is None:
+        return f"<tr>{cells}<td>-</td></tr>"
+    mark = ' class="behind"' if lead.ratio < 1 else ""
+    return f"<tr>{cells}<td{mark}>{lead.ratio:.2f} {escape(lead.best)}</td></tr>"
+
+
+def _label(line: Line) -> str:
+    return f"{line.quantity.name}, {line.quantity.unit}"
+
+
+def plot(line: Line) -> str:
+    """Bars of the medians as SVG, the first contender at the top."""
+    import leather
+
+    chart = leather.Chart(f"{_label(line)} ({line.quantity.better} is better)")
+    chart.add_bars(list(_bars(line)), fill_color=_colour)
+    highest = max(summary.median for summary in line.summaries.values())
+    chart.set_x_scale(leather.Linear(0, highest * 1.05 or 1))
+    height = FRAME_HEIGHT + BAR_HEIGHT * len(line.summaries)
+    return str(chart.to_svg(width=WIDTH, height=height))
+
+
+def _bars(line: Line) -> Iterator[tuple[float, str]]:
+    for name, summary in line.summaries.items():
+        yield summary.median, name
+
+
+def _colour(bar: Any) -> str:
+    return OUR_COLOUR if bar.y == OURS else OTHER_COLOUR
