@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from labnic.bench import compare, contenders, costs, pktgen, rows, show
+from labnic.bench import compare, contenders, costs, pktgen, rows, run, show
 from labnic.bench.backend import backends_of
 from labnic.bench.report import html
 from labnic.bench.result import Cell, Result
@@ -21,6 +21,7 @@ from labnic.bench.stage import SETTINGS, machine_config
 from labnic.bench.stats import Lead, Summary, lead, moved, percentile
 from labnic.config import Config
 from labnic.errors import UsageError
+from labnic.report import Phases
 
 PKTGEN = """\
 Params: count 2000  min_pkt_size: 60  max_pkt_size: 60
@@ -245,3 +246,16 @@ def test_the_report_stands_alone_and_has_a_plot_for_each_line() -> None:
 
 def test_a_line_of_zeros_can_be_plotted() -> None:
     assert "<svg" in html(result({"labnic": [0], "igb": [0]}))
+
+
+def test_what_cannot_be_written_is_known_before_anything_is_measured(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("nothing\n")
+    for options in (run.Options(page=page), run.Options(page=tmp_path / "missing.md"), run.Options(json=tmp_path)):
+        with pytest.raises(UsageError):
+            run.run(options, Config(), Phases(quiet=True))
+
+
+def test_dummy_alone_is_refused() -> None:
+    with pytest.raises(UsageError, match="dummy is no NIC"):
+        run.run(run.Options(contenders=("dummy",)), Config(), Phases(quiet=True))

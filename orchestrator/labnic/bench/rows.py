@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from labnic.bench import counted, tcp, traffic
+from labnic.bench import counted, start, tcp, traffic
 from labnic.bench.pktgen import Load
 from labnic.bench.stage import SETTINGS, Setting
 from labnic.errors import UsageError
@@ -17,14 +17,15 @@ from labnic.errors import UsageError
 class Row:
     """One measurement of every contender; ``sends`` when the ceiling can do it, too.
 
-    ``measure`` works on a running VM; a row whose setting gives each NIC its own has none (`labnic.bench.start`).
+    ``measure`` works on a running VM; a row whose setting gives each NIC its own has ``whole`` instead.
     """
 
     name: str
     title: str
     setting: Setting
-    measure: traffic.Measure | None
+    measure: traffic.Measure | None = None
     sends: bool = False
+    whole: start.Whole | None = None
 
 
 LENGTHS, BURSTS, QUEUES = (60, 1500), (1, 16), (1, 2, 4)
@@ -90,9 +91,12 @@ def _tcp() -> Iterator[Row]:
         yield Row(f"tcp-pair-{word}-hub", title, SETTINGS["hub"], tcp.between_nics(offloads=offloads))
 
 
-_START = Row("start", "a VM with this NIC alone", SETTINGS["alone"], None)
+_STARTS = (
+    Row("start", "a VM with this NIC alone", SETTINGS["alone"], whole=start.start),
+    Row("edit", "an edit of the sources", SETTINGS["alone"], whole=start.edit),
+)
 
-ROWS = (*_tx(), *_others(), *_tcp(), *_queues(), *_counted(), _START)
+ROWS = (*_tx(), *_others(), *_tcp(), *_queues(), *_counted(), *_STARTS)
 
 
 def choose(patterns: Sequence[str]) -> tuple[Row, ...]:

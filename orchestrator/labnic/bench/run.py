@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labnic.bench import compare, contenders, rows, show, start
+from labnic.bench import compare, contenders, rows, show
 from labnic.bench.backend import obstacle
 from labnic.bench.contenders import Contender, models_of
 from labnic.bench.report import html
@@ -61,6 +62,7 @@ def run(options: Options, config: Config, phases: Phases) -> int:
     chosen = contenders.choose(options.contenders)
     if not any(each.model for each in chosen):
         raise UsageError(f"{contenders.CEILING} is no NIC", hint="name one beside it with --contenders")
+    _check_files(options)
     old = Result.read(options.compare) if options.compare else None
     kernel = options.kernel or config.kernel
     parts = prepare(config, kernel, Cache(), phases)
@@ -81,6 +83,19 @@ def run(options: Options, config: Config, phases: Phases) -> int:
         show.show_moves(list(compare.moves(old, result)))
     print(f"report: {folder / REPORT}", flush=True)
     return 0 if result.sound else 1
+
+
+def _check_files(options: Options) -> None:
+    """What cannot be written is to be known before the measurement, not after it."""
+    if options.page:
+        show.read_page(options.page)
+    if options.json and (options.json.is_dir() or not os.access(_nearest(options.json), os.W_OK)):
+        raise UsageError(f"{options.json} cannot be written", hint="name a file with --json")
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or what exists of it."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
 
 
 def made_with(parts: Parts, options: Options) -> Mapping[str, str]:
@@ -151,9 +166,14 @@ def _alone(
     """Every contender in a VM of its own, one after the other, and that in rounds."""
     for turn in range(1, options.rounds + 1):
         for row, each in ((row, each) for row in those for each in present if each.model):
-            sample = start.measure(each, config, parts, folder / f"{each.name}-{turn}", phases)
-            result.cell(row.name, each.name).samples.append(sample)
-            phases.note(f"  {turn}/{options.rounds} {row.name}: {each.name} {_brief(sample)}")
+            assert row.whole is not None
+            cell = result.cell(row.name, each.name)
+            try:
+                cell.samples.append(row.whole(each, config, parts, folder / f"{row.name}-{each.name}-{turn}", phases))
+            except NotMeasurableError as error:
+                cell.reason = str(error)
+            else:
+                phases.note(f"  {turn}/{options.rounds} {row.name}: {each.name} {_brief(cell.samples[-1])}")
 
 
 def _obstacle(setting: Setting, parts: Parts) -> str:

@@ -21,12 +21,14 @@ P99 = Quantity("round trip, 99 %", "us", "less")
 BOOT = Quantity("boot to driver up", "s", "less")
 RESTORE = Quantity("restore to first command", "s", "less")
 RELOAD = Quantity("driver reloaded", "s", "less")
+DRIVER_EDIT = Quantity("driver edited to running", "s", "less")
+DEVICE_EDIT = Quantity("device edited to booted", "s", "less")
 
 QUANTITIES = {
     each.name: each
     for each in (
         *(RATE, THROUGHPUT, MEDIAN, P99, INTERRUPTS, MAIN_CPU, ALL_CPU, INSTRUCTIONS, MMIO),
-        *(BOOT, RESTORE, RELOAD),
+        *(BOOT, RESTORE, RELOAD, DRIVER_EDIT, DEVICE_EDIT),
     )
 }
 

@@ -100,12 +100,19 @@ def show_moves(found: Sequence[Move], console: Console | None = None) -> None:
 
 def write_page(path: Path, result: Result) -> None:
     """Put the table between the marks of a page; raises `UsageError` for a page without them."""
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+    text = read_page(path)
     made = f"{heading(result)}.\n\n{markdown(result)}"
     write_atomic(path, replace_part(text, PART, made, str(path)).encode())
+
+
+def read_page(path: Path) -> str:
+    """The text of a page that has a place for the table; raises `UsageError` for another."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    replace_part(text, PART, "", str(path))
+    return text
 
 
 def markdown(result: Result) -> str:
