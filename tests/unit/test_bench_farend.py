@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,3 +165,18 @@ def test_the_end_of_qemu_is_an_error_with_its_reason(far: FarEnd, wire: Wire) ->
     with pytest.raises(WireError, match="does not answer 'flood") as error:
         far.flood(5.0, 60)
     assert any("QEMU's end is gone" in line for line in error.value.log)
+
+
+def test_frames_that_still_come_are_waited_for(far: FarEnd, nic: socket.socket) -> None:
+    far.reset(60)
+
+    def trickle() -> None:
+        for seq in range(1, 11):
+            time.sleep(0.02)
+            nic.send(pktgen_frame(seq))
+
+    sender = threading.Thread(target=trickle)
+    sender.start()
+    assert far.arrived(10).frames == 10
+    sender.join()
+    assert far.arrived(11).frames == 10, "and those that do not come are not"

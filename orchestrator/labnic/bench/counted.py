@@ -99,7 +99,8 @@ def _slope(stage: Stage, port: Port, run: Run) -> Sample:
 
 
 def _sample(port: Port, counts: Counts, frames: int, lost: int, bad: int = 0) -> Sample:
-    values = {INSTRUCTIONS.name: counts.instructions / frames}
+    # A few accesses more or less in a whole run would make a negative number of what is as good as none.
+    values = {INSTRUCTIONS.name: max(counts.instructions / frames, 0)}
     if port.nic:
-        values[MMIO.name] = counts.accesses / frames
+        values[MMIO.name] = max(counts.accesses / frames, 0)
     return Sample(values, lost, bad)

@@ -16,7 +16,6 @@ from typing import Any
 
 from labnic.build import tool
 from labnic.build.cache import Cache, JsonValue, hash_files
-from labnic.command import backoff
 from labnic.errors import WireError
 from labnic.machine import leashed
 from labnic.patience import patient
@@ -24,6 +23,9 @@ from labnic.wire import Wire
 
 SOURCE = Path(__file__).with_name("farend.c")
 COMPILE = ("gcc", "-O2", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror")
+
+QUIET = 0.5
+"""Seconds without a frame after which those that are missing are lost."""
 
 ANSWER_LIMIT = 10.0
 """Seconds for an answer, beyond what the command itself takes."""
@@ -119,12 +121,13 @@ class FarEnd:
         return Counts(**self._ask("count"))
 
     def arrived(self, frames: int) -> Counts:
-        """The counts when so many frames of pktgen have come, or a second later."""
-        counts = self.count()
-        for _ in backoff(1.0):
-            if counts.frames >= frames:
-                break
-            counts = self.count()
+        """The counts when so many frames of pktgen have come, or when no more come for a while."""
+        counts, since = self.count(), time.monotonic()
+        while counts.frames < frames and time.monotonic() - since < QUIET:
+            time.sleep(QUIET / 20)
+            now = self.count()
+            if now.frames > counts.frames:
+                counts, since = now, time.monotonic()
         return counts
 
     def flood(self, seconds: float, length: int, count: int = 0) -> Flood:
