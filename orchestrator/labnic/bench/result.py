@@ -91,8 +91,11 @@ class Result:
                     yield f"{row}: {name} had {cell.bad} frames with other bytes or out of order"
                 if cell.reason:
                     reasons.setdefault((name, cell.reason), []).append(row)
+        alike: dict[tuple[str, str], list[str]] = {}
         for (name, reason), rows in reasons.items():
-            yield f"{name}: not in {', '.join(rows)}: {reason}"
+            alike.setdefault((", ".join(rows), reason), []).append(name)
+        for (which, reason), names in alike.items():
+            yield f"{', '.join(names)}: not in {which}: {reason}"
 
     @property
     def sound(self) -> bool:

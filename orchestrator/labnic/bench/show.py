@@ -122,9 +122,12 @@ def markdown(result: Result) -> str:
         "| row | quantity | " + " | ".join(names) + " | lead |",
         "|---|---|" + "---|" * (len(names) + 1),
     ]
+    last = ""
     for line in result.lines():
         cells = (cell(line.summaries[name]) if name in line.summaries else "-" for name in names)
-        head = f"| {result.titles[line.row]} | {line.quantity.name}, {line.quantity.unit} | "
+        title = result.titles[line.row] if line.row != last else ""
+        last = line.row
+        head = f"| {title} | {line.quantity.name}, {line.quantity.unit} | "
         lines.append(head + " | ".join(cells) + f" | {_plain(line)} |")
     lines += ["", *(f"- {trouble}" for trouble in result.troubles())]
     return "\n".join(lines).rstrip() + "\n"

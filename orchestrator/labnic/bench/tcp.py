@@ -50,6 +50,8 @@ OFFLOADS = {
     "tcp-segmentation-offload": "tso",
     "generic-segmentation-offload": "gso",
     "generic-receive-offload": "gro",
+    "large-receive-offload": "lro",
+    "rx-gro-hw": "rx-gro-hw",
 }
 """As ``ethtool -k`` lists them, and as ``ethtool -K`` takes them."""
 

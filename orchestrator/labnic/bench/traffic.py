@@ -57,7 +57,7 @@ def _send(stage: Stage, port: Port, load: Load, count: int) -> Sample:
     lost, bad = _arrived(port, sent.frames)
     costs = after.since(before, sent.frames) if port.nic else {}
     # A NIC that throws frames away is not faster for that.
-    return Sample({RATE.name: (sent.frames - lost) / sent.seconds / 1e3, **costs}, lost, bad)
+    return Sample({RATE.name: (sent.frames - lost) / sent.seconds / 1e3, **costs}, lost + sent.errors, bad)
 
 
 def _arrived(port: Port, frames: int) -> tuple[int, int]:
