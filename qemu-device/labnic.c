@@ -5,7 +5,7 @@
  *     -device labnic,netdev=ID[,mac=...][,queues=1..16][,speed=MBIT/S]
  *             [,backpressure=off][,vectors=0..17][,regs-size=BYTES]
  *             [,auditing=on][,rss=off][,tx-csum=off][,rx-csum=off]
- *             [,tso=off]
+ *             [,tso=off][,vnet-hdr=off]
  */
 #include "qemu/osdep.h"
 #include "qemu/module.h"
@@ -271,6 +271,18 @@ fail:
     return false;
 }
 
+/* A backend that takes a vnet header can sum and cut, too, or need not */
+static void labnic_init_vnet(LabnicState *s)
+{
+    NetClientState *peer = qemu_get_queue(s->nic)->peer;
+
+    s->vnet = s->vnet_hdr && qemu_has_vnet_hdr(peer) &&
+              qemu_has_vnet_hdr_len(peer, LABNIC_VNET_LEN);
+    if (s->vnet) {
+        labnic_use_vnet_hdr(peer, LABNIC_VNET_LEN);
+    }
+}
+
 static void labnic_init_net(LabnicState *s)
 {
     DeviceState *dev = DEVICE(s);
@@ -284,6 +296,7 @@ static void labnic_init_net(LabnicState *s)
     s->link_up = qemu_get_queue(s->nic)->peer &&
                  !qemu_get_queue(s->nic)->link_down;
     s->name = qemu_get_queue(s->nic)->name;
+    labnic_init_vnet(s);
 }
 
 static void labnic_realize(PCIDevice *pci_dev, Error **errp)
@@ -303,6 +316,7 @@ static void labnic_realize(PCIDevice *pci_dev, Error **errp)
     }
     s->tx_wait_queue = LABNIC_NO_QUEUE;
     s->tx_cut_queue = LABNIC_NO_QUEUE;
+    s->tx_frame = s->tx_buf + LABNIC_VNET_LEN;
     s->tx_bh = qemu_bh_new_guarded(labnic_tx_bh, s, &dev->mem_reentrancy_guard);
     s->rx_bh = qemu_bh_new_guarded(labnic_rx_bh, s, &dev->mem_reentrancy_guard);
     labnic_init_net(s);
@@ -373,6 +387,7 @@ static LABNIC_PROPERTY labnic_properties[] = {
     DEFINE_PROP_UINT32("regs-size", LabnicState, regs_size,
                        LABNIC_BAR_REGS_SIZE),
     DEFINE_PROP_BOOL("auditing", LabnicState, auditing, false),
+    DEFINE_PROP_BOOL("vnet-hdr", LabnicState, vnet_hdr, true),
     LABNIC_PROP_FEATURE("rss", RSS),
     LABNIC_PROP_FEATURE("tx-csum", TX_CSUM),
     LABNIC_PROP_FEATURE("rx-csum", RX_CSUM),

@@ -40,6 +40,7 @@ typedef struct LabnicTxOut {
     uint32_t at;
     uint32_t len;
     uint32_t descs;             /* which it ends; zero with segments to come */
+    uint32_t segments;          /* to become on the way; zero for one frame */
 } LabnicTxOut;
 
 typedef struct LabnicTxQueue {
@@ -80,7 +81,9 @@ struct LabnicState {
     int32_t num_vectors;        /* negative: as many as are needed */
     uint32_t regs_size;         /* bytes of BAR REGS that are there */
     bool auditing;
+    bool vnet_hdr;              /* hand on what the backend can do */
 
+    bool vnet;                  /* a vnet header goes before each frame */
     uint8_t pm_offset;          /* of the power management capability */
 
     /* Registers */
@@ -121,7 +124,9 @@ struct LabnicState {
     int tx_wait_queue;
     LabnicTxOut tx_wait;
     uint32_t tx_kick;           /* bit per queue that the BH looks after */
-    uint8_t tx_frame[LABNIC_TSO_MAX];
+    uint8_t tx_buf[LABNIC_VNET_LEN + LABNIC_TSO_MAX];
+    uint8_t *tx_frame;          /* in tx_buf, behind room for a vnet header */
+    LabnicVnet tx_vnet;
 
     /*
      * The queue whose frame at the head is in tx_frame, not all segments of it
@@ -232,6 +237,8 @@ static inline void labnic_count(LabnicState *s, enum labnic_counter counter)
     s->counters[counter]++;
 }
 void labnic_count_tx(LabnicState *s, const uint8_t *frame, size_t size);
+void labnic_count_tx_segments(LabnicState *s, const uint8_t *frame,
+                              size_t header, uint32_t more);
 void labnic_count_rx(LabnicState *s, const uint8_t *frame, size_t size);
 uint32_t labnic_counter_reg(const LabnicState *s, uint32_t offset);
 

@@ -51,6 +51,18 @@
 #endif
 
 /*
+ * "net: Remove flag propagation" and "net: Move virtio-net-specific flag
+ * handling", QEMU 9.0: whoever sets the length of the header uses it.
+ */
+static inline void labnic_use_vnet_hdr(NetClientState *peer, int len)
+{
+    qemu_set_vnet_hdr_len(peer, len);
+#if !LABNIC_QEMU_AT_LEAST(9, 0)
+    qemu_using_vnet_hdr(peer, true);
+#endif
+}
+
+/*
  * "hw/core/reset: Add a ResetType argument to the hold and exit phase
  * methods", QEMU 9.1.
  */

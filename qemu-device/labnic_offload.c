@@ -10,7 +10,10 @@
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
 #include "net/eth.h"
+#include "standard-headers/linux/virtio_net.h"
 #include "labnic_offload.h"
+
+QEMU_BUILD_BUG_ON(LABNIC_VNET_LEN != sizeof(struct virtio_net_hdr));
 
 /* Tags that are looked through on the way to the IP header */
 #define LABNIC_VLAN_TAGS 2
@@ -279,4 +282,41 @@ size_t labnic_tso_segment(const LabnicTso *tso, uint8_t *frame, uint32_t n,
     labnic_tso_tcp(tso, segment + tso->l4, len - tso->l4, n);
     *at = done;
     return len;
+}
+
+/*
+ * Has the backend fill in the checksum; false when it might not: what begins
+ * too early for an IP packet is refused by some.
+ */
+bool labnic_vnet_csum(LabnicVnet *vnet, size_t start, size_t offset)
+{
+    if (start < sizeof(struct eth_header) + LABNIC_IPV4_HEADER) {
+        return false;
+    }
+    vnet->flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+    vnet->csum_start = start;
+    vnet->csum_offset = offset;
+    return true;
+}
+
+/*
+ * Has the backend cut the frame into segments; false when it could not: there
+ * must be more than one, and it knows of no fixed identification.
+ */
+bool labnic_vnet_tso(LabnicVnet *vnet, const LabnicTso *tso)
+{
+    bool plain = !tso->ipv6 || tso->l4 == tso->l3 + LABNIC_IPV6_HEADER;
+
+    if (tso->segments < 2 || tso->fixed_id || !plain) {
+        return false;
+    }
+    labnic_vnet_csum(vnet, tso->l4, LABNIC_TCP_CSUM);
+    vnet->gso_type = tso->ipv6 ? VIRTIO_NET_HDR_GSO_TCPV6 :
+                                 VIRTIO_NET_HDR_GSO_TCPV4;
+    if (tso->header[tso->l4 + 13] & TH_CWR) {
+        vnet->gso_type |= VIRTIO_NET_HDR_GSO_ECN;
+    }
+    vnet->gso_size = tso->mss;
+    vnet->hdr_len = tso->header_len;
+    return true;
 }

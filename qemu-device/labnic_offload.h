@@ -33,6 +33,21 @@ static inline size_t labnic_packet_addrs_len(const LabnicPacket *p)
 /* Bytes from the beginning of the TCP header to its checksum */
 #define LABNIC_TCP_CSUM 16
 
+/*
+ * What goes before a frame to a backend that takes it: what is left to do. The
+ * layout is that of struct virtio_net_hdr, in the host's byte order.
+ */
+typedef struct LabnicVnet {
+    uint8_t flags;
+    uint8_t gso_type;
+    uint16_t hdr_len;
+    uint16_t gso_size;
+    uint16_t csum_start;
+    uint16_t csum_offset;
+} LabnicVnet;
+
+#define LABNIC_VNET_LEN sizeof(LabnicVnet)
+
 /* A frame that is cut into segments */
 typedef struct LabnicTso {
     uint32_t segments;
@@ -49,6 +64,8 @@ typedef struct LabnicTso {
 
 uint32_t labnic_tso_begin(LabnicTso *tso, const uint8_t *frame, size_t len,
                           size_t start, uint32_t mss, bool fixed_id);
+bool labnic_vnet_csum(LabnicVnet *vnet, size_t start, size_t offset);
+bool labnic_vnet_tso(LabnicVnet *vnet, const LabnicTso *tso);
 size_t labnic_tso_segment(const LabnicTso *tso, uint8_t *frame, uint32_t n,
                           size_t *at);
 

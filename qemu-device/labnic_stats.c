@@ -18,6 +18,19 @@ void labnic_count_tx(LabnicState *s, const uint8_t *frame, size_t size)
     }
 }
 
+/* The backend makes more frames of it, each with the headers again */
+void labnic_count_tx_segments(LabnicState *s, const uint8_t *frame,
+                              size_t header, uint32_t more)
+{
+    s->counters[LABNIC_COUNTER_TX_FRAMES] += more;
+    s->counters[LABNIC_COUNTER_TX_BYTES] += more * header;
+    if (is_broadcast_ether_addr(frame)) {
+        s->counters[LABNIC_COUNTER_TX_BROADCAST] += more;
+    } else if (is_multicast_ether_addr(frame)) {
+        s->counters[LABNIC_COUNTER_TX_MULTICAST] += more;
+    }
+}
+
 /* A frame that the driver has got */
 void labnic_count_rx(LabnicState *s, const uint8_t *frame, size_t size)
 {

@@ -161,7 +161,9 @@ static uint32_t labnic_tx_csum(LabnicState *s, const LabnicTxFrame *frame)
         return LABNIC_ERR_CSUM_PLACE;
     }
     trace_labnic_tx_csum(s->name, frame->len, start, offset);
-    labnic_csum_fill(s->tx_frame, frame->len, start, offset);
+    if (!s->vnet || !labnic_vnet_csum(&s->tx_vnet, start, offset)) {
+        labnic_csum_fill(s->tx_frame, frame->len, start, offset);
+    }
     labnic_count(s, LABNIC_COUNTER_TX_CSUM);
     return LABNIC_ERR_NONE;
 }
@@ -185,6 +187,10 @@ static uint32_t labnic_tx_cut(LabnicState *s, unsigned qi,
     }
     trace_labnic_tx_tso(s->name, qi, frame->len, frame->mss, s->tso.segments,
                         s->tx[qi].segment);
+    if (s->vnet && !s->tx[qi].segment &&
+        labnic_vnet_tso(&s->tx_vnet, &s->tso)) {
+        return LABNIC_ERR_NONE;
+    }
     s->tx_cut_queue = qi;
     /* It was less when the queue left off, unless the frame is another now */
     s->tx[qi].segment = MIN(s->tx[qi].segment, s->tso.segments - 1);
@@ -207,6 +213,9 @@ static uint32_t labnic_tx_prepare(LabnicState *s, unsigned qi,
         return LABNIC_ERR_NONE;         /* it is there already */
     }
     s->tx_cut_queue = LABNIC_NO_QUEUE;
+    if (s->vnet) {
+        memset(&s->tx_vnet, 0, sizeof(s->tx_vnet));
+    }
     if (!labnic_tx_gather(s, q, frame)) {
         return LABNIC_ERR_DMA_READ;
     }
@@ -262,6 +271,11 @@ static void labnic_tx_advance(LabnicState *s, unsigned qi, LabnicTxOut out)
 static void labnic_tx_book(LabnicState *s, unsigned qi, LabnicTxOut out)
 {
     labnic_count_tx(s, s->tx_frame + out.at, out.len);
+    if (unlikely(out.segments)) {
+        labnic_count(s, LABNIC_COUNTER_TX_TSO);
+        labnic_count_tx_segments(s, s->tx_frame, s->tso.header_len,
+                                 out.segments - 1);
+    }
     labnic_tx_advance(s, qi, out);
 }
 
@@ -289,6 +303,8 @@ static void labnic_tx_sent(NetClientState *nc, ssize_t len)
 static bool labnic_tx_put(LabnicState *s, unsigned qi, LabnicTxOut out)
 {
     LabnicTxQueue *q = &s->tx[qi];
+    uint8_t *bytes = s->tx_frame + out.at;
+    uint32_t len = out.len;
 
     if (!s->link_up) {
         trace_labnic_tx_no_link(s->name, qi, out.len);
@@ -297,8 +313,14 @@ static bool labnic_tx_put(LabnicState *s, unsigned qi, LabnicTxOut out)
         return true;
     }
     trace_labnic_tx_frame(s->name, qi, q->ring.head, out.descs, out.len);
-    if (qemu_send_packet_async(qemu_get_queue(s->nic), s->tx_frame + out.at,
-                               out.len, labnic_tx_sent) == 0) {
+    if (s->vnet) {
+        /* There is room before the frame, and what was sent before a segment */
+        bytes -= LABNIC_VNET_LEN;
+        len += LABNIC_VNET_LEN;
+        memcpy(bytes, &s->tx_vnet, LABNIC_VNET_LEN);
+    }
+    if (qemu_send_packet_async(qemu_get_queue(s->nic), bytes, len,
+                               labnic_tx_sent) == 0) {
         trace_labnic_tx_wait(s->name, qi);
         s->tx_wait_queue = qi;
         s->tx_wait = out;
@@ -349,6 +371,9 @@ static LabnicTxResult labnic_tx_send(LabnicState *s, unsigned qi,
     labnic_audit_consume(s, true, qi, frame->descs);
     if (unlikely(s->tx_cut_queue != LABNIC_NO_QUEUE)) {
         return labnic_tx_put_segments(s, qi, frame, budget);
+    }
+    if (unlikely(s->tx_vnet.gso_type)) {
+        out.segments = s->tso.segments;
     }
     return labnic_tx_put(s, qi, out) ? LABNIC_TX_IDLE : LABNIC_TX_WAIT;
 }
