@@ -23,7 +23,7 @@ def bench(lab: Lab, folder: Path, *names: str) -> Result:
 
 
 def test_every_kind_of_row_is_measured(lab: Lab, tmp_path: Path) -> None:
-    wanted = ("tx-60-b16-dgram", "rx-60", "both-60", "rtt-load")
+    wanted = ("tx-60-b16-dgram", "rx-60", "both-60", "rtt-idle")
     result = bench(lab, tmp_path, *wanted)
     found = {line.row: line for line in result.lines() if line.quantity in (RATE, MEDIAN)}
     assert set(found) == set(wanted)

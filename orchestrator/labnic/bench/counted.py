@@ -80,7 +80,8 @@ def _echo(stage: Stage, port: Port) -> Sample:
     with stage.reflecting(port) as far:
         before = stage.counted(port)
         pings = far.ping(ECHOES, ECHO_PAUSE)
-        return _sample(port, stage.counted(port) - before, ECHOES, pings.lost, pings.bad)
+        done = len(pings.ns) + pings.lost
+        return _sample(port, stage.counted(port) - before, done, pings.lost, pings.bad)
 
 
 def _slope(stage: Stage, port: Port, run: Run) -> Sample:

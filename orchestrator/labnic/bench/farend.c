@@ -13,9 +13,10 @@
  *                           send frames for so long, or until they are so many
  *   echo COUNT LENGTH       send frames that the guest sends back, a few at a
  *                           time, and compare each byte
- *   ping COUNT PAUSE RATE   time COUNT frames that the guest sends back, with
+ *   ping COUNT PAUSE RATE SECONDS
+ *                           time COUNT frames that the guest sends back, with
  *                           PAUSE microseconds before each, beside RATE frames
- *                           a second that it does not
+ *                           a second that it does not; fewer after SECONDS
  *
  * One thread does it all: the machine's other processors belong to QEMU.
  */
@@ -348,17 +349,18 @@ static bool wait_echo(uint64_t before, uint64_t until, uint64_t *next,
     return true;
 }
 
-static void ping(unsigned count, unsigned pause_us, unsigned rate)
+static void ping(unsigned count, unsigned pause_us, unsigned rate,
+                 double seconds)
 {
     uint64_t interval = rate ? 1000000000ull / rate : 0;
-    uint64_t next = now_ns(), before, sent;
+    uint64_t next = now_ns(), end = next + seconds * 1e9, before, sent;
     unsigned i, lost = 0;
     const char *comma = "";
 
     begin_sending(TYPE_ECHO);
     echo_len = FRAME_MIN;
     printf("{\"ns\": [");
-    for (i = 0; i < count; i++) {
+    for (i = 0; i < count && now_ns() < end; i++) {
         before = counts.echoes;
         wait_echo(before, now_ns() + pause_us * 1000ull, &next, interval);
         before = counts.echoes;
@@ -416,9 +418,10 @@ static void obey(const char *line)
         flood(seconds, len, number ? number : UINT64_MAX);
     } else if (sscanf(line, "echo %u %zu", &number, &len) == 2 && fits(len)) {
         echo(number, len);
-    } else if (sscanf(line, "ping %u %u %u", &number, &pause, &rate) == 3 &&
-               number <= PINGS_MAX && rate <= 1000000) {
-        ping(number, pause, rate);
+    } else if (sscanf(line, "ping %u %u %u %lf", &number, &pause, &rate,
+                      &seconds) == 4 &&
+               number <= PINGS_MAX && rate <= 1000000 && seconds <= 3600) {
+        ping(number, pause, rate, seconds);
     } else {
         puts("{\"error\": \"no such command\"}");
     }

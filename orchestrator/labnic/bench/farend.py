@@ -24,6 +24,9 @@ from labnic.wire import Wire
 SOURCE = Path(__file__).with_name("farend.c")
 COMPILE = ("gcc", "-O2", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror")
 
+PING_LIMIT = 20.0
+"""Seconds that many round trips may take: each may take one until it counts as lost."""
+
 QUIET = 0.5
 """Seconds without a frame after which those that are missing are lost."""
 
@@ -139,8 +142,11 @@ class FarEnd:
         return Echo(**self._ask(f"echo {count} {length}", 60.0))
 
     def ping(self, count: int, pause: float, load: int = 0) -> Pings:
-        """Time frames that the guest sends back, ``pause`` seconds apart, beside ``load`` frames a second to it."""
-        answer = self._ask(f"ping {count} {int(pause * 1e6)} {load}", count * (pause + 0.01) + 5.0)
+        """Time frames that the guest sends back, ``pause`` seconds apart, beside ``load`` frames a second to it.
+
+        A guest that cannot cope with the load is asked fewer times, for `PING_LIMIT` seconds.
+        """
+        answer = self._ask(f"ping {count} {int(pause * 1e6)} {load} {PING_LIMIT}", PING_LIMIT)
         return Pings(tuple(answer["ns"]), answer["lost"], answer["bad"])
 
     def _ask(self, command: str, seconds: float = 0.0) -> Mapping[str, Any]:
