@@ -28,8 +28,8 @@ REPORT = "bench.html"
 """File of the artifacts with plots."""
 
 ROUNDS = 5
-COUNTED_ROUNDS = 2
-"""At most, of rows without a clock: one after the other gives the same within a few percent."""
+COUNTED_ROUNDS = 3
+"""At most, of rows without a clock: most agree within a few percent, and the median leaves an odd one out."""
 
 SECONDS = 0.5
 """How long one measurement sends, about."""
