@@ -61,16 +61,13 @@ echo 3 >/proc/sys/vm/drop_caches
 for cache in /sys/kernel/slab/*/shrink; do [ -L "${cache%/*}" ] || echo 1 >"$cache" 2>/dev/null; done
 cat /proc/slabinfo
 grep -E '^(MemTotal|MemFree|Buffers|Cached):' /proc/meminfo
-cat /sys/kernel/debug/debug_objects/stats 2>/dev/null
-true
 """
 
-DEBUG_OBJECTS = "debug_objects_cache"
-"""Slab cache from which the checker of objects fills a pool of free ones, of up to a thousand: what it uses is told by
-its own statistics (lib/debugobjects.c)."""
+CHECKERS_OWN = "debug_objects_cache"
+"""Slab cache of the checker of timers, work and RCU (lib/debugobjects.c): a pool of free records that grows and shrinks
+by a thousand, and one record for each such thing in the whole kernel, which drifts by hundreds without any cycle."""
 
 _SLAB = re.compile(r"^(\S+)\s+(\d+)\s+\d+\s+\d+\s+\d+\s+\d+ : tunables")
-_USED = re.compile(r"^pool_used\s*:(\d+)")
 _PAGE_KIB = 4
 
 
@@ -201,17 +198,16 @@ class Memory:
 
     @classmethod
     def parse(cls, text: str) -> Memory:
-        """From ``/proc/slabinfo``, ``/proc/meminfo`` and the statistics of debug_objects, one after the other."""
+        """From ``/proc/slabinfo`` and ``/proc/meminfo``, one after the other."""
         objects, sizes = {}, {}
         for line in text.splitlines():
             if match := _SLAB.match(line):
                 objects[match[1]] = int(match[2])
-            elif match := _USED.match(line):
-                objects[DEBUG_OBJECTS] = int(match[1])
             elif line.endswith(" kB"):
                 name, _, size = line.partition(":")
                 sizes[name] = int(size.split()[0])
         used = sizes["MemTotal"] - sizes["MemFree"] - sizes["Buffers"] - sizes["Cached"]
+        objects.pop(CHECKERS_OWN, None)
         return cls(objects, used // _PAGE_KIB)
 
     def growth(self, before: Memory, cycles: int) -> list[str]:
