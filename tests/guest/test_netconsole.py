@@ -18,17 +18,19 @@ from labnic.nic import Nic
 from labnic.wire import Frame, Match
 
 from . import frames
-from .helpers import Flood, set_channels, works
+from .helpers import Flood, deltas, device_counters, eventually, set_channels, works
 from .probes import probed
 from .test_xmit import REFUSED, RETURNS
 
 PORT = 6666
 RING = 64
 """Entries of the smallest ring."""
+RECEIVED = 8
+"""Frames in the RX ring when the kernel polls."""
 COUNT = 250
 """Messages of a test; each is a datagram."""
-LAST = itertools.count(1_000_000)
-"""Numbers of messages that end a test. None comes twice: a console that is new begins with the kernel's whole log."""
+NUMBERS = itertools.count(0, 1000)
+"""Where numbers of messages begin. None comes twice: a console that is new begins with the whole of the log."""
 HEADERS = 14 + 20 + 8
 """Bytes of the headers of Ethernet, IPv4 and UDP before the message."""
 POLLS = "p:{} labnic:labnic_poll budget=$arg2:s32"
@@ -41,8 +43,8 @@ BUSY = (
 MESSAGES = """
 rm -f /tmp/labnic-stop
 {busy} >/dev/null 2>&1 &
-n=0
-while [ $n -lt {count} ]; do echo "<4>labnic netconsole $n" >/dev/kmsg; n=$((n + 1)); done
+n={first}
+while [ $n -lt {end} ]; do echo "<4>labnic netconsole $n" >/dev/kmsg; n=$((n + 1)); done
 touch /tmp/labnic-stop
 wait
 """
@@ -81,19 +83,14 @@ def numbers(messages: list[str]) -> list[int]:
     return [int(match[1]) for match in found if match]
 
 
-def write(guest: Guest, nic: Nic) -> None:
-    """Write COUNT messages, while another sender keeps the ring full."""
-    guest.sh(MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), count=COUNT), timeout=60.0)
-
-
-def is_numbered(frame: Frame) -> bool:
-    """Whether a frame carries one of these messages."""
-    return is_message(frame) and bool(numbers([text(frame)]))
+def script(nic: Nic, first: int, count: int = COUNT) -> str:
+    """Writes so many messages, while another sender keeps the ring full."""
+    return MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), first=first, end=first + count)
 
 
 def write_last(guest: Guest) -> int:
     """Write one message more; gives its number."""
-    last = next(LAST)
+    last = next(NUMBERS)
     guest.sh(f"echo '<4>labnic netconsole {last}' >/dev/kmsg")
     return last
 
@@ -104,28 +101,36 @@ def has_number(wanted: int) -> Match:
 
 
 def test_each_message_arrives_once_and_in_order(guest: Guest, nic: Nic, netconsole: None) -> None:
+    first = next(NUMBERS)
+    wanted = range(first, first + COUNT)
     with Flood(nic, answer=True):
-        write(guest, nic)
-        got = nic.wire.collect(COUNT, is_numbered, timeout=10.0)
-    assert numbers([text(frame) for frame in got]) == list(range(COUNT))
+        guest.sh(script(nic, first), timeout=60.0)
+        got = nic.wire.collect(
+            COUNT, lambda frame: is_message(frame) and any(n in wanted for n in numbers([text(frame)])), timeout=10.0
+        )
+    assert numbers([text(frame) for frame in got]) == list(wanted)
     works(nic)
 
 
 def test_the_driver_refuses_none(guest: Guest, nic: Nic, netconsole: None) -> None:
     """Messages from with interrupts off find a stopped queue; netpoll waits for it, as for NETDEV_TX_BUSY it would."""
     with probed(guest, RETURNS, only=REFUSED) as probe:
-        write(guest, nic)
+        guest.sh(script(nic, next(NUMBERS)), timeout=60.0)
     assert probe.lines == ()
     assert probe.calls >= COUNT
     works(nic)
 
 
 def test_the_poll_is_called_with_no_budget(guest: Guest, nic: Nic, netconsole: None) -> None:
-    """A message finds the ring full while frames come; the kernel warns when such a poll says that it received some."""
+    """A message finds the TX ring full and frames in the RX ring, and the kernel warns if a poll takes some."""
     filling = [frames.make(60, dst=nic.peer_mac, src=nic.mac, seed=n) for n in range(2 * RING)]
-    with Flood(nic, rate=1000.0), probed(guest, POLLS, only=BY_NETPOLL) as probe:
-        with nic.fault("tx-withhold", count=0):
+    with probed(guest, POLLS, only=BY_NETPOLL) as probe:
+        # Without interrupts no other poll takes the frames.
+        with nic.fault("tx-withhold", count=0), nic.fault("irq-lose", queue=0, count=0):
             frames.send_from_guest(guest, nic, filling)
+            before = device_counters(nic)
+            nic.wire.send(*(frames.to_guest(nic, 60, seed=n) for n in range(RECEIVED)))
+            eventually(lambda: deltas(before, device_counters(nic)).get("rx_frames"), RECEIVED)
             last = write_last(guest)
         nic.wire.receive(has_number(last))
     assert probe.lines
@@ -147,7 +152,7 @@ def test_burst_of_the_kernel_s_own_messages(guest: Guest, nic: Nic, netconsole: 
 
 
 def test_messages_while_the_interface_goes_down_and_up(guest: Guest, nic: Nic, netconsole: None) -> None:
-    with guest.start(MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), count=2 * COUNT)) as writer:
+    with guest.start(script(nic, next(NUMBERS), 2 * COUNT)) as writer:
         guest.sh(f"for n in 1 2 3; do ip link set {nic.name} down && ip link set {nic.name} up || exit 1; done")
         nic.configure()
         writer.wait(60.0)
@@ -158,14 +163,14 @@ def test_messages_while_the_interface_goes_down_and_up(guest: Guest, nic: Nic, n
 def test_messages_while_the_rings_and_channels_change(guest: Guest, nic: Nic, netconsole: None) -> None:
     one = f"ethtool -L {nic.name} combined 3 && ethtool -G {nic.name} tx 128"
     change = f"{one} && ethtool -L {nic.name} combined 1 && ethtool -G {nic.name} tx 64"
-    with guest.start(MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), count=2 * COUNT)) as writer:
+    with guest.start(script(nic, next(NUMBERS), 2 * COUNT)) as writer:
         guest.sh(f"for n in 1 2; do {change} || exit 1; done")
         writer.wait(60.0)
     works(nic)
 
 
 def test_driver_unloaded_under_its_own_console(guest: Guest, lab: Lab, nic: Nic, netconsole: None) -> None:
-    with guest.start(MESSAGES.format(busy=BUSY.format(ip=nic.peer_ip), count=2 * COUNT)):
+    with guest.start(script(nic, next(NUMBERS), 2 * COUNT)):
         lab.rmmod()
         lab.insmod()
     works(nic)
