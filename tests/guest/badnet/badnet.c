@@ -273,7 +273,10 @@ static void call_xmit(void)
 		netdev->netdev_ops->ndo_start_xmit(skb, netdev);
 }
 
-/* As netconsole does, the lock included. */
+/*
+ * As netconsole does, the lock included. With softirqs off as well, or lockdep
+ * finds the bug first and is gone for all that comes after.
+ */
 static void xmit_irqs(void)
 {
 	struct sk_buff *skb = netdev_alloc_skb(netdev, ETH_ZLEN);
@@ -281,11 +284,13 @@ static void xmit_irqs(void)
 
 	if (!skb)
 		return;
+	local_bh_disable();
 	local_irq_disable();
 	__netif_tx_lock(txq, smp_processor_id());
 	netdev->netdev_ops->ndo_start_xmit(skb, netdev);
 	__netif_tx_unlock(txq);
 	local_irq_enable();
+	local_bh_enable();
 }
 
 static void call_stats(void)
