@@ -11,12 +11,13 @@ from pathlib import Path
 
 from labnic.bench.costs import PCI_FUNCTION
 from labnic.build import tool
-from labnic.build.cache import Cache, JsonValue, hash_files
+from labnic.build.cache import Cache
+from labnic.build.program import build_program
 from labnic.build.qemu import QemuBuild
 from labnic.guest import Guest
 
 SOURCE = Path(__file__).with_name("count.c")
-COMPILE = ("gcc", "-O2", "-std=gnu11", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror")
+OPTIONS = ("-O2", "-std=gnu11", "-shared", "-fPIC", "-Wno-unused-parameter")
 
 # As in count.c.
 CPUS, RANGES = 8, 64
@@ -44,15 +45,9 @@ class Counts:
 def build_counter(qemu: QemuBuild, cache: Cache) -> Path:
     """The plugin for a QEMU that was built from source; raises `BuildError` with what the compiler said."""
     header = qemu.source / "include" / "qemu" / "qemu-plugin.h"
-
-    def make(folder: Path) -> None:
-        glib = tool.output(["pkg-config", "--cflags", "glib-2.0"], what="finding glib").split()
-        command: list[str | Path] = [*COMPILE, "-isystem", header.parent, *glib, "-o", folder / "count.so", SOURCE]
-        tool.run(command, what=f"the compilation of {SOURCE.name}", log=cache.root / "logs" / "count.log", limit=60.0)
-
-    files = {**hash_files([SOURCE], SOURCE.parent), **hash_files([header], header.parent)}
-    key: dict[str, JsonValue] = {"files": files, "command": COMPILE}
-    return cache.entry("count-plugin", key, make, keep=4) / "count.so"
+    glib = tool.output(["pkg-config", "--cflags", "glib-2.0"], what="finding glib").split()
+    options: list[str | Path] = [*OPTIONS, "-isystem", header.parent, *glib]
+    return build_program(SOURCE, cache, options, name="count.so", headers=[header])
 
 
 class Counter:

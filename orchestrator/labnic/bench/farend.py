@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labnic.build import tool
-from labnic.build.cache import Cache, JsonValue, hash_files
+from labnic.build.cache import Cache
+from labnic.build.program import build_program
 from labnic.errors import WireError
 from labnic.machine import leashed
 from labnic.patience import patient
 from labnic.wire import Wire
 
 SOURCE = Path(__file__).with_name("farend.c")
-COMPILE = ("gcc", "-O2", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror")
+OPTIONS = ("-O2", "-std=gnu11", "-D_GNU_SOURCE")
 
 PING_LIMIT = 20.0
 """Seconds that many round trips may take: each may take one until it counts as lost."""
@@ -36,13 +36,7 @@ ANSWER_LIMIT = 10.0
 
 def build_farend(cache: Cache) -> Path:
     """The program; raises `BuildError` with what the compiler said."""
-
-    def make(folder: Path) -> None:
-        command: list[str | Path] = [*COMPILE, "-o", folder / "farend", SOURCE]
-        tool.run(command, what=f"the compilation of {SOURCE.name}", log=cache.root / "logs" / "farend.log", limit=60.0)
-
-    key: dict[str, JsonValue] = {"files": hash_files([SOURCE], SOURCE.parent), "command": COMPILE}
-    return cache.entry("farend", key, make, keep=4) / "farend"
+    return build_program(SOURCE, cache, OPTIONS)
 
 
 @dataclass(frozen=True)

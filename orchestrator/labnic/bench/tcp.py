@@ -17,13 +17,12 @@ from pathlib import Path
 from labnic.bench.sample import THROUGHPUT, NotMeasurableError, Sample
 from labnic.bench.stage import Port, Stage
 from labnic.bench.traffic import Measure
-from labnic.build import tool
-from labnic.build.cache import Cache, JsonValue, hash_files
+from labnic.build.cache import Cache
+from labnic.build.program import IN_GUEST, build_program
 from labnic.errors import CommandTimeoutError
 from labnic.patience import patient
 
 SOURCE = Path(__file__).with_name("stream.c")
-COMPILE = ("gcc", "-static", "-Os", "-s", "-std=gnu11", "-Wall", "-Wextra", "-Werror")
 PROGRAM = "/tmp/labnic-stream"
 """The guest's end, in the guest."""
 
@@ -58,13 +57,7 @@ OFFLOADS = {
 
 def build_stream(cache: Cache) -> Path:
     """The guest's end, which needs no library of the guest; raises `BuildError` with what the compiler said."""
-
-    def make(folder: Path) -> None:
-        command: list[str | Path] = [*COMPILE, "-o", folder / "stream", SOURCE]
-        tool.run(command, what=f"the compilation of {SOURCE.name}", log=cache.root / "logs" / "stream.log", limit=60.0)
-
-    key: dict[str, JsonValue] = {"files": hash_files([SOURCE], SOURCE.parent), "command": COMPILE}
-    return cache.entry("guest-program", key, make, keep=4) / "stream"
+    return build_program(SOURCE, cache, IN_GUEST)
 
 
 def transfer(*, out: bool, offloads: bool) -> Measure:
