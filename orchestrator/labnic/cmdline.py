@@ -67,9 +67,9 @@ class MachineSpec:
     """Everything that a QEMU process is started with.
 
     ``wires`` maps each wire's name to the file descriptor of QEMU's end, and ``backends`` to the options of another
-    netdev in its place (``tap,ifname=tap0``), or to nothing for a NIC without one; ``monitor`` and ``agent`` are
-    descriptors of connected stream sockets.  ``directory`` gets the logs and, short enough for a socket's name, ``run``
-    the sockets.  ``qemu_version`` is what the binary's ``--version`` says.
+    netdev in its place (``tap,ifname=tap0``); ``monitor`` and ``agent`` are descriptors of connected stream sockets.
+    ``directory`` gets the logs and, short enough for a socket's name, ``run`` the sockets.  ``qemu_version`` is what
+    the binary's ``--version`` says.
     """
 
     binary: Path
@@ -192,25 +192,23 @@ def _nic(spec: MachineSpec, slot: int, nic: NicConfig) -> list[str]:
         # The chassis makes the slot number unique among the ports.
         port = ["-device", f"pcie-root-port,id={root_port(nic)},chassis={FIRST_NIC_SLOT + slot},{place}"]
         place = f"bus={root_port(nic)}"
-    backend = _backend(spec, nic)
-    plugged = [f"netdev={nic.wire}"] if backend else []
-    options = [nic.model, f"id={nic.name}", *plugged, f"mac={nic.mac}", place]
+    options = [nic.model, f"id={nic.name}", f"netdev={nic.wire}", f"mac={nic.mac}", place]
     if model.queues:
         options.append(f"{model.queues}={nic.queues}")
     if nic.model != "labnic":
         # A ROM to boot from the network with, which nobody does, and which a QEMU built from source may not find.
         options.append("romfile=")
-    return [*backend, *port, "-device", ",".join(options)]
+    return ["-netdev", _backend(spec, nic), *port, "-device", ",".join(options)]
 
 
-def _backend(spec: MachineSpec, nic: NicConfig) -> list[str]:
+def _backend(spec: MachineSpec, nic: NicConfig) -> str:
     if nic.wire in spec.backends:
         kind, comma, options = spec.backends[nic.wire].partition(",")
-        return ["-netdev", f"{kind},id={nic.wire}{comma}{options}"] if kind else []
+        return f"{kind},id={nic.wire}{comma}{options}"
     if nic.wire in spec.wires:
-        return ["-netdev", f"dgram,id={nic.wire},local.type=fd,local.str={spec.wires[nic.wire]}"]
+        return f"dgram,id={nic.wire},local.type=fd,local.str={spec.wires[nic.wire]}"
     # A printed command line has no wire to inherit.
-    return ["-netdev", f"user,id={nic.wire},restrict=on"]
+    return f"user,id={nic.wire},restrict=on"
 
 
 def root_port(nic: NicConfig) -> str:

@@ -52,7 +52,7 @@ class Lab:
 
     ``directory`` gets the logs and captures, ``name`` is what ``labnic ps`` shows, ``parameters`` are words for the
     kernel's command line and ``extra`` for QEMU's.  ``backends`` has QEMU's options for wires that are no sockets of
-    ours, empty for a NIC that is plugged into nothing.  With ``read_wires`` off, the wires and their recording are left
+    ours.  With ``read_wires`` off, the wires and their recording are left
     to another program.  ``boot_seconds`` is from starting QEMU to the first command.
     """
 
