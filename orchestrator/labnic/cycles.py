@@ -64,8 +64,8 @@ grep -E '^(MemTotal|MemFree|Buffers|Cached):' /proc/meminfo
 """
 
 CHECKERS_OWN = "debug_objects_cache"
-"""Slab cache of the checker of timers, work and RCU (lib/debugobjects.c): a pool of free records that grows and shrinks
-by a thousand, and one record for each such thing in the whole kernel, which drifts by hundreds without any cycle."""
+"""Slab cache of the checker of timers, work and RCU (lib/debugobjects.c): a pool of free records of changing size, and
+one record for each such thing in the whole kernel, which drifts without any cycle."""
 
 _SLAB = re.compile(r"^(\S+)\s+(\d+)\s+\d+\s+\d+\s+\d+\s+\d+ : tunables")
 _PAGE_KIB = 4

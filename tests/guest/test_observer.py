@@ -42,7 +42,6 @@ def loaded(lab: Lab) -> Iterator[Observer]:
 @pytest.fixture
 def observer(loaded: Observer) -> Iterator[Observer]:
     """An observer that watches nothing and has seen nothing."""
-    loaded.load()
     yield loaded
     loaded.detach()
     loaded.clear()

@@ -19,16 +19,20 @@ LAPS = 20
 """Bursts in which the device runs dry at least once."""
 
 
+def burst(nic: Nic, qmp: Qmp, count: int) -> None:
+    """Frames that wait in the wire while the machine stands, and so are all there when it goes on."""
+    qmp.execute("stop")
+    try:
+        nic.wire.send(*(frames.to_guest(nic, 60, seed=n) for n in range(count)))
+    finally:
+        qmp.cont()
+
+
 def test_more_frames_at_once_than_a_poll_may_take(nic: Nic, qmp: Qmp) -> None:
-    """They wait in the wire while the machine stands, and so the first poll finds them all."""
     count = 2 * BUDGET + 10
     before = settled(nic.statistics)
     for lap in range(3):
-        qmp.execute("stop")
-        try:
-            nic.wire.send(*(frames.to_guest(nic, 60, seed=n) for n in range(count)))
-        finally:
-            qmp.cont()
+        burst(nic, qmp, count)
         wanted = (lap + 1) * count
         eventually(lambda: deltas(before, nic.statistics()).get("rx_packets"), wanted, what="frames received")
     works(nic)
@@ -43,11 +47,7 @@ def test_device_without_buffers_is_told_of_new_ones(nic: Nic, qmp: Qmp) -> None:
     count = 6 * 64
     before, doorbells = settled(nic.statistics), nic.ethtool_stats()["rx_doorbells"]
     for lap in range(LAPS):
-        qmp.execute("stop")
-        try:
-            nic.wire.send(*(frames.to_guest(nic, 60, seed=n) for n in range(count)))
-        finally:
-            qmp.cont()
+        burst(nic, qmp, count)
         wanted = (lap + 1) * count
         eventually(lambda: deltas(before, nic.statistics()).get("rx_packets"), wanted, what="frames received")
         if nic.ethtool_stats()["rx_doorbells"] > doorbells:
