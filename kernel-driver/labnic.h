@@ -33,7 +33,8 @@
 
 /* What this driver takes of DEV_FEATURES. */
 #define LABNIC_FEATURES		(LABNIC_FEATURE_RSS | LABNIC_FEATURE_TX_CSUM | \
-				 LABNIC_FEATURE_RX_CSUM | LABNIC_FEATURE_TSO)
+				 LABNIC_FEATURE_RX_CSUM | LABNIC_FEATURE_TSO | \
+				 LABNIC_FEATURE_MODERATION)
 
 #define LABNIC_NETIF_F_TSO	(NETIF_F_TSO | NETIF_F_TSO6 | NETIF_F_TSO_ECN)
 
@@ -42,6 +43,13 @@
  * ring while the CPU does something else, for two megabytes of pages.
  */
 #define LABNIC_RING_DEFAULT	512
+
+/*
+ * An interrupt comes this long after the one before it, or when so much waits;
+ * of receiving only while the queue is busy.
+ */
+#define LABNIC_HOLD_USECS	256
+#define LABNIC_HOLD_FRAMES	32
 
 /* The Ethernet header and one VLAN tag around an MTU. */
 #define LABNIC_OVERHEAD		(ETH_HLEN + VLAN_HLEN)
@@ -122,6 +130,8 @@ struct labnic_rx_ring {
 	u32 next;	/* completions seen, free running */
 	u32 fill;	/* buffers published, free running */
 	u32 kicked;	/* value of fill at the last doorbell decision */
+	u32 since;	/* frames since the poll was last at rest */
+	bool busy;	/* that were many: interrupts are worth holding back */
 	bool dropping;	/* the rest of this frame is thrown away */
 	bool broken;	/* the device wrote nonsense; a reset is on its way */
 
@@ -178,6 +188,11 @@ struct labnic {
 	u32 max_queues;
 	u32 msg_enable;
 	u32 features;		/* of DEV_FEATURES, those in use */
+
+	/* Written under rtnl, read by polls. */
+	__le32 tx_hold;		/* words of the status blocks */
+	__le32 rx_hold;
+	bool adaptive_rx;	/* rx_hold is for busy queues only */
 
 	/* Under rtnl. */
 	struct labnic_config cfg;
@@ -292,6 +307,8 @@ void labnic_irq_free_misc(struct labnic *nic);
 int labnic_irq_request(struct labnic *nic, u32 from, u32 to);
 void labnic_irq_free(struct labnic *nic, u32 from, u32 to);
 int labnic_irq_number(struct labnic *nic, const struct labnic_queue *queue);
+
+__le32 labnic_hold(u32 usecs, u32 frames);
 
 /* labnic_filter.c */
 void labnic_set_rx_mode(struct net_device *netdev);

@@ -149,6 +149,59 @@ static int labnic_set_ringparam(struct net_device *netdev,
 	return labnic_apply(nic, &cfg);
 }
 
+static int labnic_get_coalesce(struct net_device *netdev,
+			       struct ethtool_coalesce *coal,
+			       struct kernel_ethtool_coalesce *kernel_coal,
+			       struct netlink_ext_ack *extack)
+{
+	struct labnic *nic = netdev_priv(netdev);
+	u32 tx = le32_to_cpu(nic->tx_hold);
+	u32 rx = le32_to_cpu(nic->rx_hold);
+
+	if (!(nic->features & LABNIC_FEATURE_MODERATION))
+		return -EOPNOTSUPP;
+	coal->tx_coalesce_usecs =
+		FIELD_GET(LABNIC_STATUS_BLOCK_TX_IRQ_HOLD_USECS, tx);
+	coal->tx_max_coalesced_frames =
+		FIELD_GET(LABNIC_STATUS_BLOCK_TX_IRQ_HOLD_COUNT, tx);
+	coal->rx_coalesce_usecs =
+		FIELD_GET(LABNIC_STATUS_BLOCK_RX_IRQ_HOLD_USECS, rx);
+	coal->rx_max_coalesced_frames =
+		FIELD_GET(LABNIC_STATUS_BLOCK_RX_IRQ_HOLD_COUNT, rx);
+	coal->use_adaptive_rx_coalesce = nic->adaptive_rx;
+	return 0;
+}
+
+/*
+ * In force for each queue from its next interrupt on. A frame that is sent
+ * counts as often as it has pieces.
+ */
+static int labnic_set_coalesce(struct net_device *netdev,
+			       struct ethtool_coalesce *coal,
+			       struct kernel_ethtool_coalesce *kernel_coal,
+			       struct netlink_ext_ack *extack)
+{
+	struct labnic *nic = netdev_priv(netdev);
+
+	if (!(nic->features & LABNIC_FEATURE_MODERATION))
+		return -EOPNOTSUPP;
+	if (max(coal->tx_coalesce_usecs, coal->rx_coalesce_usecs) >
+	    FIELD_MAX(LABNIC_STATUS_BLOCK_TX_IRQ_HOLD_USECS) ||
+	    max(coal->tx_max_coalesced_frames, coal->rx_max_coalesced_frames) >
+	    FIELD_MAX(LABNIC_STATUS_BLOCK_TX_IRQ_HOLD_COUNT)) {
+		NL_SET_ERR_MSG(extack,
+			       "microseconds and frames go up to 65535");
+		return -ERANGE;
+	}
+
+	WRITE_ONCE(nic->tx_hold, labnic_hold(coal->tx_coalesce_usecs,
+					     coal->tx_max_coalesced_frames));
+	WRITE_ONCE(nic->rx_hold, labnic_hold(coal->rx_coalesce_usecs,
+					     coal->rx_max_coalesced_frames));
+	WRITE_ONCE(nic->adaptive_rx, coal->use_adaptive_rx_coalesce);
+	return 0;
+}
+
 static void labnic_get_channels(struct net_device *netdev,
 				struct ethtool_channels *channels)
 {
@@ -252,6 +305,9 @@ static int labnic_get_ts_info(struct net_device *netdev,
 }
 
 const struct ethtool_ops labnic_ethtool_ops = {
+	.supported_coalesce_params = ETHTOOL_COALESCE_USECS |
+				     ETHTOOL_COALESCE_MAX_FRAMES |
+				     ETHTOOL_COALESCE_USE_ADAPTIVE_RX,
 	.get_drvinfo		= labnic_get_drvinfo,
 	.get_link		= ethtool_op_get_link,
 	.get_link_ksettings	= labnic_get_link_ksettings,
@@ -261,6 +317,8 @@ const struct ethtool_ops labnic_ethtool_ops = {
 	.get_regs		= labnic_get_regs,
 	.get_ringparam		= labnic_get_ringparam,
 	.set_ringparam		= labnic_set_ringparam,
+	.get_coalesce		= labnic_get_coalesce,
+	.set_coalesce		= labnic_set_coalesce,
 	.get_channels		= labnic_get_channels,
 	.set_channels		= labnic_set_channels,
 	.get_sset_count		= labnic_get_sset_count,

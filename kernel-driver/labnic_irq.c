@@ -5,7 +5,8 @@
  *
  * There are no mask registers. A queue's vector fires when a count passes the
  * event that the driver wrote, and is silent from then on until the driver
- * writes another event.
+ * writes another event. What the driver writes beside the event has the device
+ * hold the interrupt back.
  */
 #include <linux/interrupt.h>
 #include <linux/netdevice.h>
@@ -38,6 +39,15 @@ static irqreturn_t labnic_misc_irq(int irq, void *data)
 	return cause ? IRQ_HANDLED : IRQ_NONE;
 }
 
+/* For the word beside an event. */
+__le32 labnic_hold(u32 usecs, u32 frames)
+{
+	return cpu_to_le32(FIELD_PREP(LABNIC_STATUS_BLOCK_TX_IRQ_HOLD_USECS,
+				      usecs) |
+			   FIELD_PREP(LABNIC_STATUS_BLOCK_TX_IRQ_HOLD_COUNT,
+				      frames));
+}
+
 static bool labnic_pending(struct labnic_rings *rings)
 {
 	return labnic_tx_pending(rings) || labnic_rx_pending(rings);
@@ -50,14 +60,19 @@ static bool labnic_pending(struct labnic_rings *rings)
 int labnic_poll(struct napi_struct *napi, int budget)
 {
 	struct labnic_rings *rings;
+	bool pending;
 	int work;
 
 	rings = container_of(napi, struct labnic_rings, napi);
-	labnic_tx_clean(rings, budget);
-	if (unlikely(!budget))
+	if (unlikely(!budget)) {
+		labnic_tx_clean(rings, budget);
 		return 0;
+	}
 
+	/* What is sent while frames are received is cleaned right after. */
+	labnic_tx_disarm(rings);
 	work = labnic_rx_poll(rings, budget);
+	labnic_tx_clean(rings, budget);
 	if (work == budget)
 		return budget;
 
@@ -68,18 +83,20 @@ int labnic_poll(struct napi_struct *napi, int budget)
 	 */
 	labnic_tx_arm(rings);
 	labnic_rx_arm(rings);
+
+	/*
+	 * The events are out before the rings are read. The device writes to
+	 * the rings, and then reads the events: what it does from here on it
+	 * tells.
+	 */
+	mb();
+	pending = labnic_pending(rings);
 	if (unlikely(!napi_complete_done(napi, work))) {
 		labnic_tx_disarm(rings);
 		labnic_rx_disarm(rings);
 		return work;
 	}
-
-	/*
-	 * The events are out before the rings are read. The device writes to
-	 * the rings, and then reads the events.
-	 */
-	mb();
-	if (unlikely(labnic_pending(rings)))
+	if (unlikely(pending))
 		napi_schedule(napi);
 	return work;
 }

@@ -138,6 +138,9 @@ static void labnic_setup_queues(struct labnic *nic)
 	nic->cfg.queues = min(nic->max_queues, num_online_cpus());
 	nic->cfg.tx_size = LABNIC_RING_DEFAULT;
 	nic->cfg.rx_size = LABNIC_RING_DEFAULT;
+	nic->tx_hold = labnic_hold(LABNIC_HOLD_USECS, LABNIC_HOLD_FRAMES);
+	nic->rx_hold = nic->tx_hold;
+	nic->adaptive_rx = true;
 	netdev_rss_key_fill(nic->rss_key, sizeof(nic->rss_key));
 	labnic_rss_default(nic, nic->cfg.queues);
 }

@@ -250,6 +250,9 @@ netdev_tx_t labnic_start_xmit(struct sk_buff *skb, struct net_device *netdev)
 		u64_stats_update_end(&queue->tx_stats.xmit_syncp);
 		kick = true;
 	}
+	/* Somebody waits for room, here or in the stack: with no frame more. */
+	if (unlikely(netif_xmit_stopped(txq)))
+		WRITE_ONCE(tx->status->tx_irq_hold, 0);
 	if (kick)
 		labnic_tx_kick(tx);
 	return NETDEV_TX_OK;
@@ -357,11 +360,14 @@ void labnic_tx_clean(struct labnic_rings *rings, int budget)
  */
 void labnic_tx_arm(struct labnic_rings *rings)
 {
+	bool stopped = netif_xmit_stopped(labnic_txq(rings->queue));
 	struct labnic_tx_ring *tx = &rings->tx;
 	u32 event = READ_ONCE(tx->next);
 
 	if (event != tx->clean)
 		event--;
+	WRITE_ONCE(tx->status->tx_irq_hold,
+		   stopped ? 0 : READ_ONCE(rings->queue->nic->tx_hold));
 	WRITE_ONCE(tx->status->tx_irq_event, cpu_to_le32(event));
 }
 

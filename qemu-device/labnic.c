@@ -5,7 +5,7 @@
  *     -device labnic,netdev=ID[,mac=...][,queues=1..16][,speed=MBIT/S]
  *             [,backpressure=off][,vectors=0..17][,regs-size=BYTES]
  *             [,auditing=on][,rss=off][,tx-csum=off][,rx-csum=off]
- *             [,tso=off][,vnet-hdr=off]
+ *             [,tso=off][,moderation=off][,vnet-hdr=off]
  */
 #include "qemu/osdep.h"
 #include "qemu/module.h"
@@ -86,6 +86,7 @@ static void labnic_reset_queues(LabnicState *s)
     memset(s->tx, 0, sizeof(s->tx));
     memset(s->rx, 0, sizeof(s->rx));
     memset(s->status_base, 0, sizeof(s->status_base));
+    memset(s->irq_hold, 0, sizeof(s->irq_hold));
     s->tx_kick = 0;
     s->tx_cut_queue = LABNIC_NO_QUEUE;
 }
@@ -163,6 +164,7 @@ static void labnic_vm_state(void *opaque, bool running, RunState state)
     labnic_link_update(s);
     labnic_tx_kick_all(s);
     labnic_rx_resume(s);
+    labnic_irq_resume(s);
     labnic_leave(s);
 }
 
@@ -320,6 +322,7 @@ static void labnic_realize(PCIDevice *pci_dev, Error **errp)
     s->tx_bh = qemu_bh_new_guarded(labnic_tx_bh, s, &dev->mem_reentrancy_guard);
     s->rx_bh = qemu_bh_new_guarded(labnic_rx_bh, s, &dev->mem_reentrancy_guard);
     labnic_init_net(s);
+    labnic_irq_init(s);
     labnic_fault_init(s);
     labnic_audit_init(s);
     s->vm_state = qemu_add_vm_change_state_handler(labnic_vm_state, s);
@@ -332,6 +335,7 @@ static void labnic_exit(PCIDevice *pci_dev)
 
     trace_labnic_exit(s->name);
     qemu_del_vm_change_state_handler(s->vm_state);
+    labnic_irq_exit(s);
     labnic_fault_exit(s);
     labnic_audit_exit(s);
     labnic_reset_queues(s);     /* a late callback finds nothing to do */
@@ -392,6 +396,7 @@ static LABNIC_PROPERTY labnic_properties[] = {
     LABNIC_PROP_FEATURE("tx-csum", TX_CSUM),
     LABNIC_PROP_FEATURE("rx-csum", RX_CSUM),
     LABNIC_PROP_FEATURE("tso", TSO),
+    LABNIC_PROP_FEATURE("moderation", MODERATION),
     LABNIC_PROPERTIES_END
 };
 

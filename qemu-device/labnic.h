@@ -62,6 +62,14 @@ typedef struct LabnicRxQueue {
     uint32_t error;
 } LabnicRxQueue;
 
+/* The vector of a queue pair, and what its driver waits for */
+typedef struct LabnicIrqHold {
+    int64_t fired;              /* when it last was, on QEMU_CLOCK_VIRTUAL */
+    int64_t due;                /* when it will be, while one of these is */
+    bool tx;
+    bool rx;
+} LabnicIrqHold;
+
 struct LabnicState {
     PCIDevice parent_obj;
 
@@ -105,6 +113,9 @@ struct LabnicState {
     LabnicRxQueue rx[LABNIC_MAX_QUEUES];
     uint64_t counters[LABNIC_N_COUNTERS];
     bool link_up;
+
+    LabnicIrqHold irq_hold[LABNIC_MAX_QUEUES];
+    QEMUTimer irq_clock;        /* for the first that is due */
 
     /* Of the slots in force the valid addresses, packed for the search */
     uint64_t filter[LABNIC_ADDR_SLOTS];
@@ -224,6 +235,10 @@ void labnic_irq_misc(LabnicState *s, uint32_t cause);
 void labnic_irq_misc_set_enable(LabnicState *s, uint32_t enable);
 void labnic_irq_event(LabnicState *s, bool tx, unsigned qi, uint32_t before,
                       uint32_t after);
+void labnic_irq_resume(LabnicState *s);
+void labnic_irq_forget(LabnicState *s, bool tx, unsigned qi);
+void labnic_irq_init(LabnicState *s);
+void labnic_irq_exit(LabnicState *s);
 void labnic_queue_error(LabnicState *s, bool tx, unsigned qi, uint32_t error);
 
 /* labnic_link.c */

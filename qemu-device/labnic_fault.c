@@ -399,6 +399,7 @@ void labnic_fault_clear(LabnicState *s, LabnicFault *f)
     labnic_link_update(s);
     labnic_tx_report_again(s);
     labnic_rx_resume(s);
+    labnic_irq_resume(s);
 }
 
 /* Before a state is loaded: nothing of the tester's remains */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * MSI-X vectors and event suppression. The other end is
+ * MSI-X vectors, event suppression and moderation. The other end is
  * kernel-driver/labnic_irq.c.
  */
 #include "qemu/osdep.h"
+#include "qemu/timer.h"
 #include "hw/pci/msix.h"
 #include "labnic.h"
 
@@ -34,32 +35,180 @@ static void labnic_irq_fire(LabnicState *s, unsigned vector)
     labnic_irq_send(s, vector);
 }
 
+/* What the driver wishes for one direction of a queue pair */
+typedef struct LabnicIrqWish {
+    uint32_t event;
+    uint32_t usecs;
+    uint32_t count;
+} LabnicIrqWish;
+
+static bool labnic_irq_read_wish(LabnicState *s, bool tx, unsigned qi,
+                                 LabnicIrqWish *wish)
+{
+    struct {
+        uint32_t event[2];      /* TX, RX */
+        uint32_t hold[2];
+    } line;
+    uint32_t hold;
+
+    QEMU_BUILD_BUG_ON(offsetof(struct labnic_status_block, rx_irq_hold) !=
+                      offsetof(struct labnic_status_block, tx_irq_event) +
+                      sizeof(line) - sizeof(hold));
+    if (!labnic_dma_read(s, LABNIC_STATUS_ADDR(s, qi, tx_irq_event), &line,
+                         sizeof(line))) {
+        return false;
+    }
+    wish->event = le32_to_cpu(line.event[!tx]);
+    hold = s->drv_features & LABNIC_FEATURE_MODERATION ?
+           le32_to_cpu(line.hold[!tx]) : 0;
+    wish->usecs = labnic_field(hold, LABNIC_STATUS_BLOCK_TX_IRQ_HOLD_USECS);
+    wish->count = labnic_field(hold, LABNIC_STATUS_BLOCK_TX_IRQ_HOLD_COUNT);
+    return true;
+}
+
+static void labnic_irq_fire_queue(LabnicState *s, unsigned qi)
+{
+    LabnicIrqHold *hold = &s->irq_hold[qi];
+
+    hold->tx = false;
+    hold->rx = false;
+    hold->fired = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    labnic_irq_fire(s, LABNIC_VECTOR_QUEUE0 + qi);
+}
+
+/* Whether the vector must be silent for longer; then its clock is set */
+static bool labnic_irq_hold(LabnicState *s, unsigned qi, int64_t us)
+{
+    LabnicIrqHold *hold = &s->irq_hold[qi];
+    int64_t due = hold->fired + us * SCALE_US;
+
+    if (!us || qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) >= due) {
+        return false;
+    }
+    /* One wish at a time can be new, and the other one's time may be sooner */
+    hold->due = hold->tx || hold->rx ? MIN(hold->due, due) : due;
+    if (!timer_pending(&s->irq_clock) ||
+        hold->due < timer_expire_time_ns(&s->irq_clock)) {
+        timer_mod_ns(&s->irq_clock, hold->due);
+    }
+    return true;
+}
+
 /*
  * Interrupts when a count's step from before to after passes the event that
- * the driver wrote. The count must be visible to the driver before the call.
- * A block that cannot be read counts as wish for an interrupt: the driver
- * will come and look.
+ * the driver wrote, or holds that back. The count must be visible to the
+ * driver before the call. A block that cannot be read counts as wish for an
+ * interrupt: the driver will come and look.
  */
 void labnic_irq_event(LabnicState *s, bool tx, unsigned qi, uint32_t before,
                       uint32_t after)
 {
-    uint64_t addr = tx ? LABNIC_STATUS_ADDR(s, qi, tx_irq_event) :
-                         LABNIC_STATUS_ADDR(s, qi, rx_irq_event);
-    uint32_t event;
+    bool *held = tx ? &s->irq_hold[qi].tx : &s->irq_hold[qi].rx;
+    LabnicIrqWish wish;
+    uint32_t beyond;
 
     if (before == after) {
         return;
     }
-    if (labnic_dma_read(s, addr, &event, sizeof(event))) {
-        event = le32_to_cpu(event);
-        if (s->audit) {
-            labnic_audit_event_slow(s, tx, qi, before, event);
+    if (!labnic_irq_read_wish(s, tx, qi, &wish)) {
+        labnic_irq_fire_queue(s, qi);
+        return;
+    }
+    if (s->audit) {
+        labnic_audit_event_slow(s, tx, qi, before, wish.event);
+    }
+    beyond = after - wish.event;
+    if (!*held && beyond - 1 >= after - before) {
+        return;
+    }
+    if (*held && (int32_t)beyond <= 0) {
+        *held = false;          /* the driver came by itself */
+        return;
+    }
+    if ((wish.count && beyond >= wish.count) ||
+        !labnic_irq_hold(s, qi, wish.usecs)) {
+        labnic_irq_fire_queue(s, qi);
+        return;
+    }
+    *held = true;
+    trace_labnic_irq_hold(s->name, qi, tx, beyond, s->irq_hold[qi].due);
+}
+
+/* Whether an interrupt that is held is wanted still */
+static bool labnic_irq_still(LabnicState *s, bool tx, unsigned qi)
+{
+    uint32_t count = tx ? s->tx[qi].reported : s->rx[qi].reported;
+    LabnicIrqWish wish;
+
+    return !labnic_irq_read_wish(s, tx, qi, &wish) ||
+           (int32_t)(count - wish.event) > 0;
+}
+
+/* The time of a vector is over */
+static void labnic_irq_release(LabnicState *s, unsigned qi)
+{
+    LabnicIrqHold *hold = &s->irq_hold[qi];
+    bool wanted = (hold->tx && labnic_irq_still(s, true, qi)) ||
+                  (hold->rx && labnic_irq_still(s, false, qi));
+
+    hold->tx = false;
+    hold->rx = false;
+    if (wanted) {
+        labnic_irq_fire_queue(s, qi);
+    }
+}
+
+static void labnic_irq_tick(void *opaque)
+{
+    LabnicState *s = opaque;
+    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    int64_t next = INT64_MAX;
+
+    if (labnic_dead(s) || !labnic_enter(s)) {
+        return;                 /* who revives it calls labnic_irq_resume() */
+    }
+    for (unsigned qi = 0; qi < s->num_queues; qi++) {
+        LabnicIrqHold *hold = &s->irq_hold[qi];
+
+        if (!hold->tx && !hold->rx) {
+            continue;
         }
-        if (after - event - 1 >= after - before) {
-            return;
+        if (hold->due <= now) {
+            labnic_irq_release(s, qi);
+        } else {
+            next = MIN(next, hold->due);
         }
     }
-    labnic_irq_fire(s, LABNIC_VECTOR_QUEUE0 + qi);
+    if (next != INT64_MAX) {
+        timer_mod_ns(&s->irq_clock, next);
+    }
+    labnic_leave(s);
+}
+
+/* What is held is looked at anew */
+void labnic_irq_resume(LabnicState *s)
+{
+    timer_mod_ns(&s->irq_clock, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL));
+}
+
+/* Of a queue that is stopped nothing is held */
+void labnic_irq_forget(LabnicState *s, bool tx, unsigned qi)
+{
+    if (tx) {
+        s->irq_hold[qi].tx = false;
+    } else {
+        s->irq_hold[qi].rx = false;
+    }
+}
+
+void labnic_irq_init(LabnicState *s)
+{
+    timer_init_ns(&s->irq_clock, QEMU_CLOCK_VIRTUAL, labnic_irq_tick, s);
+}
+
+void labnic_irq_exit(LabnicState *s)
+{
+    timer_del(&s->irq_clock);
 }
 
 /* The misc vector fires when an enabled cause appears */

@@ -397,6 +397,7 @@ void labnic_rx_doorbell(LabnicState *s, unsigned qi, uint32_t published)
 void labnic_rx_stop(LabnicState *s, unsigned qi)
 {
     s->rx[qi].ring.enabled = false;
+    labnic_irq_forget(s, false, qi);
     /* A held frame may be this queue's, and the others must not wait for it */
     labnic_rx_resume(s);
 }

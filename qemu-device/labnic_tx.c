@@ -569,6 +569,7 @@ void labnic_tx_purge(LabnicState *s)
 void labnic_tx_stop(LabnicState *s, unsigned qi)
 {
     s->tx[qi].ring.enabled = false;
+    labnic_irq_forget(s, true, qi);
     if (s->tx_cut_queue == (int)qi) {
         s->tx_cut_queue = LABNIC_NO_QUEUE;
     }

@@ -53,6 +53,21 @@ static const VMStateDescription labnic_vmstate_rx = {
     },
 };
 
+/*
+ * When an interrupt is due is on a clock that the destination has not; what is
+ * held goes out when the VM starts.
+ */
+static const VMStateDescription labnic_vmstate_irq_hold = {
+    .name = "labnic/irq-hold",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (VMStateField[]) {
+        VMSTATE_BOOL(tx, LabnicIrqHold),
+        VMSTATE_BOOL(rx, LabnicIrqHold),
+        VMSTATE_END_OF_LIST()
+    },
+};
+
 static bool labnic_fits(uint64_t value, uint64_t mask)
 {
     return !(value & ~mask);
@@ -168,6 +183,8 @@ static int labnic_post_load(void *opaque, int version_id)
         labnic_forget_window(&s->rx[qi].ring);
         s->tx[qi].whole = 0;
         s->tx[qi].event = s->tx[qi].ring.head - 1;  /* written once more */
+        s->irq_hold[qi].fired = 0;
+        s->irq_hold[qi].due = 0;
     }
     s->tx_cut_queue = LABNIC_NO_QUEUE;
     labnic_audit_loaded(s);
@@ -179,8 +196,8 @@ static int labnic_post_load(void *opaque, int version_id)
 
 const VMStateDescription labnic_vmstate = {
     .name = TYPE_LABNIC,
-    .version_id = 3,
-    .minimum_version_id = 3,
+    .version_id = 4,
+    .minimum_version_id = 4,
     .pre_load = labnic_pre_load,
     .post_load = labnic_post_load,
     .fields = (VMStateField[]) {
@@ -209,6 +226,8 @@ const VMStateDescription labnic_vmstate = {
                              labnic_vmstate_rx, LabnicRxQueue),
         VMSTATE_UINT64_ARRAY(counters, LabnicState, LABNIC_N_COUNTERS),
         VMSTATE_BOOL(link_up, LabnicState),
+        VMSTATE_STRUCT_ARRAY(irq_hold, LabnicState, LABNIC_MAX_QUEUES, 1,
+                             labnic_vmstate_irq_hold, LabnicIrqHold),
         VMSTATE_END_OF_LIST()
     },
 };

@@ -275,6 +275,7 @@ def cycles(context: Context, kernel: str | None, count: int, batch: int, again: 
 @click.option("--json", type=click.Path(path_type=Path), help="File that gets all figures.")
 @click.option("--compare", type=click.Path(path_type=Path), help="Such a file of an earlier run: print what moved.")
 @click.option("--write", "page", type=click.Path(path_type=Path), help="Page to put the table into, between its marks.")
+@click.option("--profile", is_flag=True, help="Also in which functions the kernel is, in the counted rows.")
 @click.option("--list", "only_list", is_flag=True, help="Print the rows and contenders, and measure nothing.")
 @pass_context
 def bench(context: Context, /, only_list: bool, **options: Any) -> int:

@@ -107,6 +107,13 @@ class StatusBlock:
         """Write one word."""
         self._qtest.writel(self.address + self._struct.word(name).offset, value & COUNT_MASK)
 
+    def put_fields(self, name: str, **fields: int) -> None:
+        """Write one word that has fields; what is not named is zero."""
+        word, value = self._struct.word(name), 0
+        for field, content in fields.items():
+            value = word.field(field).put(content, value)
+        self.put(name, value)
+
 
 class TxQueue:
     """The driver's side of one TX ring. ``arena`` bytes of memory hold the frames in flight."""
@@ -268,6 +275,10 @@ class TxQueue:
     def arm(self, event: int | None = None) -> None:
         """Ask for an interrupt when the count passes ``event``, by default at the next descriptor consumed."""
         self.status.put("TX_IRQ_EVENT", self.consumed if event is None else event)
+
+    def hold(self, usecs: int, count: int = 0) -> None:
+        """Have the interrupt wait for so many microseconds from the last one, or until the count is so far beyond."""
+        self.status.put_fields("TX_IRQ_HOLD", USECS=usecs, COUNT=count)
 
 
 class RxQueue:
@@ -460,6 +471,10 @@ class RxQueue:
     def arm(self, event: int | None = None) -> None:
         """Ask for an interrupt when the count of completions passes ``event``, by default at the next one."""
         self.status.put("RX_IRQ_EVENT", self.collected if event is None else event)
+
+    def hold(self, usecs: int, count: int = 0) -> None:
+        """Have the interrupt wait for so many microseconds from the last one, or until the count is so far beyond."""
+        self.status.put_fields("RX_IRQ_HOLD", USECS=usecs, COUNT=count)
 
 
 class QueuePair:

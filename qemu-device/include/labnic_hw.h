@@ -95,6 +95,8 @@
 #define LABNIC_FEATURE_RX_CSUM 0x4
 /* A frame is cut into TCP segments. */
 #define LABNIC_FEATURE_TSO 0x8
+/* Interrupts of queue pairs are held back as the status block says. */
+#define LABNIC_FEATURE_MODERATION 0x10
 
 /* Why a queue stopped. */
 enum labnic_err {
@@ -236,7 +238,7 @@ enum labnic_verdict {
  * property of the device.
  */
 #define LABNIC_REG_DEV_FEATURES  0x0008
-#define LABNIC_INIT_DEV_FEATURES 0xf
+#define LABNIC_INIT_DEV_FEATURES 0x1f
 #define LABNIC_RW_DEV_FEATURES   0x0
 
 /*
@@ -245,15 +247,17 @@ enum labnic_verdict {
  */
 #define LABNIC_REG_DRV_FEATURES  0x000c
 #define LABNIC_INIT_DRV_FEATURES 0x0
-#define LABNIC_RW_DRV_FEATURES   0xf
+#define LABNIC_RW_DRV_FEATURES   0x1f
 /* Spread received frames over the queue pairs. */
-#define LABNIC_DRV_FEATURES_RSS     0x1
+#define LABNIC_DRV_FEATURES_RSS        0x1
 /* Take OFFLOAD.CSUM in a TX descriptor. */
-#define LABNIC_DRV_FEATURES_TX_CSUM 0x2
+#define LABNIC_DRV_FEATURES_TX_CSUM    0x2
 /* Verify checksums; without it FLAGS.VERDICT of an RX completion is NONE. */
-#define LABNIC_DRV_FEATURES_RX_CSUM 0x4
+#define LABNIC_DRV_FEATURES_RX_CSUM    0x4
 /* Take OFFLOAD.TSO in a TX descriptor. */
-#define LABNIC_DRV_FEATURES_TSO     0x8
+#define LABNIC_DRV_FEATURES_TSO        0x8
+/* Look at TX_IRQ_HOLD and RX_IRQ_HOLD of the status blocks. */
+#define LABNIC_DRV_FEATURES_MODERATION 0x10
 
 /* CTRL (rw): Control of the whole device. */
 #define LABNIC_REG_CTRL  0x0010
@@ -771,7 +775,12 @@ struct labnic_rx_cmpl {
  * freely through 32 bits; an event is a count, and it is passed when the count
  * at its side goes beyond it: of a step from old to new, when (new - event - 1)
  * < (new - old) in unsigned 32 bits. Each side publishes its event, makes it
- * visible with a full barrier, and looks again for work before it rests.
+ * visible with a full barrier, and looks again for work before it rests. With
+ * MODERATION an interrupt that was asked for comes at once when the queue
+ * pair's vector has been silent for the time that the driver wrote beside the
+ * event. Otherwise it waits until that time is over or the count has gone far
+ * enough beyond the event, and does not come at all when the driver has moved
+ * the event to the count or beyond by then.
  */
 struct labnic_status_block {
 	/* Written by the device, once per burst: TX descriptors consumed. */
@@ -795,11 +804,45 @@ struct labnic_status_block {
 	 * passes this.
 	 */
 	__le32 rx_irq_event;
+	/*
+	 * Written by the driver: how the interrupt for TX_IRQ_EVENT is held
+	 * back.
+	 */
+	__le32 tx_irq_hold;
+	/*
+	 * Written by the driver: how the interrupt for RX_IRQ_EVENT is held
+	 * back.
+	 */
+	__le32 rx_irq_hold;
 	/* The rest of the line that the driver writes. */
-	__le32 driver_reserved[14];
+	__le32 driver_reserved[12];
 };
 
 #define LABNIC_STATUS_BLOCK_SIZE 128
+
+/* Word tx_irq_hold of struct labnic_status_block. */
+
+/*
+ * Microseconds from the vector's last interrupt, in which it waits; zero for
+ * none.
+ */
+#define LABNIC_STATUS_BLOCK_TX_IRQ_HOLD_USECS 0xffff
+/* So far beyond the event it waits no longer; zero for however far. */
+#define LABNIC_STATUS_BLOCK_TX_IRQ_HOLD_COUNT 0xffff0000
+/* Every bit that is defined; the others are zero. */
+#define LABNIC_STATUS_BLOCK_TX_IRQ_HOLD__ALL  0xffffffff
+
+/* Word rx_irq_hold of struct labnic_status_block. */
+
+/*
+ * Microseconds from the vector's last interrupt, in which it waits; zero for
+ * none.
+ */
+#define LABNIC_STATUS_BLOCK_RX_IRQ_HOLD_USECS 0xffff
+/* So far beyond the event it waits no longer; zero for however far. */
+#define LABNIC_STATUS_BLOCK_RX_IRQ_HOLD_COUNT 0xffff0000
+/* Every bit that is defined; the others are zero. */
+#define LABNIC_STATUS_BLOCK_RX_IRQ_HOLD__ALL  0xffffffff
 
 /* Kinds of faults. */
 enum labnic_fault_kind {

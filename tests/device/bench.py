@@ -63,7 +63,8 @@ class BenchOptions:
     """What differs from a machine with one labnic of default properties.
 
     ``properties`` go to the device; ``behind_port`` puts it behind a root port; ``arguments`` go to QEMU; without
-    ``attach`` the device is not touched at the start; ``ram`` is in bytes.
+    ``attach`` the device is not touched at the start; ``ram`` is in bytes; with ``own_clock`` the time of the machine
+    goes on only by :meth:`Qtest.clock_step`.
     """
 
     properties: dict[str, object] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class BenchOptions:
     arguments: tuple[str, ...] = ()
     attach: bool = True
     ram: int = 256 << 20
+    own_clock: bool = False
 
 
 WITH_HUB = BenchOptions(
@@ -190,7 +192,8 @@ class Bench:
             command += ["-L", str(files.data_dir)]
         command += [
             *("-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35,usb=off,vmport=off"),
-            *("-accel", "tcg", "-m", f"{self.options.ram >> 20}M", "-bios", str(rom)),
+            *("-accel", "qtest" if self.options.own_clock else "tcg"),
+            *("-m", f"{self.options.ram >> 20}M", "-bios", str(rom)),
             *(
                 "-chardev",
                 f"socket,id=qtest,fd={qtest_theirs.fileno()}",

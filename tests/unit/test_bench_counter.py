@@ -13,7 +13,7 @@ import pytest
 from labnic.bench import counted
 from labnic.bench.backend import backends_of
 from labnic.bench.contenders import choose
-from labnic.bench.counter import CPUS, RANGES, SIZE, SOURCE, Counter, Counts, parse_resources
+from labnic.bench.counter import CPUS, PLACES, RANGES, SIZE, SOURCE, Counter, Counts, parse_resources
 from labnic.bench.pktgen import Pktgen
 from labnic.bench.sample import INSTRUCTIONS, MMIO
 from labnic.bench.stage import SETTINGS, Port, Stage, machine_config
@@ -36,9 +36,10 @@ def test_registers_are_in_the_memory_of_the_function_itself() -> None:
 
 def test_the_file_is_as_the_plugin_expects_it() -> None:
     """Both sides have the numbers; the plugin refuses a file of another size."""
-    numbers = dict(re.findall(r"#define (CPUS|RANGES) (\d+)", SOURCE.read_text()))
-    assert numbers == {"CPUS": str(CPUS), "RANGES": str(RANGES)}
-    assert SIZE == 8 * (2 * CPUS + 4 * RANGES)
+    numbers = dict(re.findall(r"#define (CPUS|RANGES|PLACES) (.+)", SOURCE.read_text()))
+    assert numbers == {"CPUS": str(CPUS), "RANGES": str(RANGES), "PLACES": "(1 << 19)"}
+    assert PLACES == 1 << 19
+    assert SIZE == 8 * (2 * CPUS + 4 * RANGES + 2 * PLACES)
 
 
 def test_each_nic_has_its_own_accesses_and_the_kernel_is_counted_on_all_cpus(tmp_path: Path) -> None:

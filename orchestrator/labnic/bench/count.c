@@ -25,6 +25,16 @@
 /* As in counter.py. */
 #define CPUS 8
 #define RANGES 64
+#define PLACES (1 << 19)
+
+/* Bytes of code that are one place: as functions are aligned. */
+#define PLACE_SIZE 16
+
+/* Places after one that is taken that are tried, before nobody counts it. */
+#define TRIES 64
+
+/* A place and a number of instructions in the pointer that a callback gets. */
+#define NUMBER_BITS 12
 
 typedef struct Range {
     uint64_t base;
@@ -33,10 +43,16 @@ typedef struct Range {
     uint64_t writes;
 } Range;
 
+typedef struct Place {
+    uint64_t address;
+    uint64_t instructions;
+} Place;
+
 typedef struct Shared {
     uint64_t program[CPUS];
     uint64_t kernel[CPUS];
     Range ranges[RANGES];
+    Place places[PLACES];       /* of the kernel; the first is all the others */
 } Shared;
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
@@ -49,9 +65,31 @@ static void count_program(unsigned cpu, void *number)
     shared->program[cpu] += (uintptr_t)number;
 }
 
-static void count_kernel(unsigned cpu, void *number)
+static void count_kernel(unsigned cpu, void *where)
 {
-    shared->kernel[cpu] += (uintptr_t)number;
+    uintptr_t number = (uintptr_t)where & ((1 << NUMBER_BITS) - 1);
+
+    shared->kernel[cpu] += number;
+    shared->places[(uintptr_t)where >> NUMBER_BITS].instructions += number;
+}
+
+/* Two processors may find the same one free, and one of them then loses it. */
+static size_t find_place(uint64_t address)
+{
+    uint64_t start = address & ~(uint64_t)(PLACE_SIZE - 1);
+    size_t i, at = start / PLACE_SIZE * 0x9e3779b97f4a7c15 >> 45;
+
+    for (i = 0; i < TRIES; i++, at = (at + 1) % PLACES) {
+        Place *place = &shared->places[at];
+
+        if (at && !place->address) {
+            place->address = start;
+        }
+        if (place->address == start) {
+            return at;
+        }
+    }
+    return 0;
 }
 
 static void count_access(unsigned cpu, qemu_plugin_meminfo_t info,
@@ -82,10 +120,14 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
     bool kernel = qemu_plugin_tb_vaddr(tb) >> 63;
     size_t i, count = qemu_plugin_tb_n_insns(tb);
+    uintptr_t what = count;
 
+    if (kernel) {
+        what |= find_place(qemu_plugin_tb_vaddr(tb)) << NUMBER_BITS;
+    }
     qemu_plugin_register_vcpu_tb_exec_cb(
         tb, kernel ? count_kernel : count_program, QEMU_PLUGIN_CB_NO_REGS,
-        (void *)(uintptr_t)count);
+        (void *)what);
     for (i = 0; kernel && i < count; i++) {
         qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(tb, i),
                                          count_access, QEMU_PLUGIN_CB_NO_REGS,

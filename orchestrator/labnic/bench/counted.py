@@ -81,7 +81,7 @@ def _echo(stage: Stage, port: Port) -> Sample:
         before = stage.counted(port)
         pings = far.ping(ECHOES, ECHO_PAUSE)
         done = len(pings.ns) + pings.lost
-        return _sample(port, stage.counted(port) - before, done, pings.lost, pings.bad)
+        return _sample(stage, port, stage.counted(port) - before, done, pings.lost, pings.bad)
 
 
 def _slope(stage: Stage, port: Port, run: Run) -> Sample:
@@ -96,12 +96,13 @@ def _slope(stage: Stage, port: Port, run: Run) -> Sample:
         lost += missing
     if frames[1] <= frames[0]:
         return Sample(lost=lost)
-    return _sample(port, counts[1] - counts[0], frames[1] - frames[0], lost)
+    return _sample(stage, port, counts[1] - counts[0], frames[1] - frames[0], lost)
 
 
-def _sample(port: Port, counts: Counts, frames: int, lost: int, bad: int = 0) -> Sample:
+def _sample(stage: Stage, port: Port, counts: Counts, frames: int, lost: int, bad: int = 0) -> Sample:
     # A few accesses more or less in a whole run would make a negative number of what is as good as none.
     values = {INSTRUCTIONS.name: max(counts.instructions / frames, 0)}
     if port.nic:
         values[MMIO.name] = max(counts.accesses / frames, 0)
-    return Sample(values, lost, bad)
+    profile = stage.symbols.profile(counts.places, frames) if counts.places else {}
+    return Sample(values, lost, bad, profile)

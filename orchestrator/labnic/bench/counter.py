@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from labnic.bench.costs import PCI_FUNCTION
@@ -20,10 +21,11 @@ SOURCE = Path(__file__).with_name("count.c")
 OPTIONS = ("-O2", "-std=gnu11", "-shared", "-fPIC", "-Wno-unused-parameter")
 
 # As in count.c.
-CPUS, RANGES = 8, 64
+CPUS, RANGES, PLACES = 8, 64, 1 << 19
 _CPUS = struct.Struct(f"<{CPUS}Q{CPUS}Q")
 _RANGE = struct.Struct("<4Q")
-SIZE = _CPUS.size + RANGES * _RANGE.size
+_PLACES = _CPUS.size + RANGES * _RANGE.size
+SIZE = _PLACES + PLACES * 16
 
 _IORESOURCE_MEM = 0x200  # include/linux/ioport.h
 
@@ -33,13 +35,18 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True)
 class Counts:
-    """Instructions of the kernel on all CPUs, and accesses to one NIC's registers, since the machine's start."""
+    """Instructions of the kernel on all CPUs, and accesses to one NIC's registers, since the machine's start.
+
+    ``places`` has the instructions by the address of their code, when that was asked for.
+    """
 
     instructions: int = 0
     accesses: int = 0
+    places: Mapping[int, int] = field(default_factory=dict)
 
     def __sub__(self, before: Counts) -> Counts:
-        return Counts(self.instructions - before.instructions, self.accesses - before.accesses)
+        places = {at: count - before.places.get(at, 0) for at, count in self.places.items()}
+        return Counts(self.instructions - before.instructions, self.accesses - before.accesses, places)
 
 
 def build_counter(qemu: QemuBuild, cache: Cache) -> Path:
@@ -58,8 +65,8 @@ class Counter:
         self._path = file
         self._watched: dict[str, range] = {}
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(bytes(SIZE))
-        with file.open("r+b") as handle:
+        with file.open("wb+") as handle:
+            handle.truncate(SIZE)
             self._map = mmap.mmap(handle.fileno(), SIZE)
 
     def close(self) -> None:
@@ -82,14 +89,18 @@ class Counter:
             struct.pack_into("<Q", self._map, _CPUS.size + number * _RANGE.size + 8, size)
         self._watched[name] = range(first, first + len(ranges))
 
-    def read(self, name: str) -> Counts:
+    def read(self, name: str, *, places: bool = False) -> Counts:
         """The counts now; of nobody's registers for a name that is not watched."""
         kernel = _CPUS.unpack_from(self._map)[CPUS:]
         accesses = 0
         for number in self._watched.get(name, ()):
             _, _, reads, writes = _RANGE.unpack_from(self._map, _CPUS.size + number * _RANGE.size)
             accesses += reads + writes
-        return Counts(sum(kernel), accesses)
+        return Counts(sum(kernel), accesses, self._places() if places else {})
+
+    def _places(self) -> dict[int, int]:
+        words = array("Q", self._map[_PLACES:])
+        return {at: count for at, count in zip(words[::2], words[1::2], strict=True) if count}
 
 
 def ranges_of(guest: Guest, interface: str) -> list[Range]:

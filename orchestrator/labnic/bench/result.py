@@ -30,6 +30,13 @@ class Cell:
         values = [sample.values[quantity.name] for sample in self.samples if quantity.name in sample.values]
         return Summary.of(values) if values else None
 
+    def profile(self) -> Mapping[str, float]:
+        """The kernel's instructions by function, of the median sample; empty when they were not asked for."""
+        having = sorted(
+            (sample for sample in self.samples if sample.profile), key=lambda sample: sum(sample.profile.values())
+        )
+        return having[len(having) // 2].profile if having else {}
+
     @property
     def lost(self) -> int:
         """Frames lost, in all rounds together."""

@@ -47,6 +47,7 @@ class Options:
     json: Path | None = None
     compare: Path | None = None
     page: Path | None = None
+    profile: bool = False
 
 
 def listing() -> str:
@@ -74,6 +75,7 @@ def run(options: Options, config: Config, phases: Phases) -> int:
         # What has been measured is not lost with the VM.
         if result.cells:
             show.table(result)
+            show.profiles(result)
             for path in (folder / "bench.json", *([options.json] if options.json else [])):
                 write_atomic(path, result.to_json().encode())
             write_atomic(folder / REPORT, html(result).encode())
@@ -141,7 +143,8 @@ def measure(
             if setting.alone:
                 _alone(those, present, options, config, parts, place, phases, result)
                 continue
-            with Stage(setting, present, config, parts, place, phases, options.seconds) as stage:
+            stage = Stage(setting, present, config, parts, place, phases, options.seconds, profiled=options.profile)
+            with stage:
                 _together(stage, those, options, result, phases)
 
 

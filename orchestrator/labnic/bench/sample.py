@@ -36,11 +36,12 @@ QUANTITIES = {
 @dataclass(frozen=True)
 class Sample:
     """One measurement: values by the name of their quantity, frames that were lost, and frames with a wrong byte or
-    out of order."""
+    out of order; where it was asked for, the kernel's instructions for each frame by function."""
 
     values: Mapping[str, float] = field(default_factory=dict)
     lost: int = 0
     bad: int = 0
+    profile: Mapping[str, float] = field(default_factory=dict)
 
 
 class NotMeasurableError(Exception):

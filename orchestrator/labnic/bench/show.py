@@ -29,6 +29,9 @@ LEGEND = (
     f"{CEILING} is none, it throws away what it is given"
 )
 
+FUNCTIONS = 20
+"""So many are shown of a profile; the file has all."""
+
 GOAL = 1.25
 """From this lead on labnic is ahead by more than a lucky hour."""
 
@@ -54,6 +57,23 @@ def table(result: Result, console: Console | None = None) -> None:
     console.print(LEGEND, markup=False)
     for trouble in result.troubles():
         console.print(trouble, markup=False)
+
+
+def profiles(result: Result, console: Console | None = None) -> None:
+    """Print in which functions the kernel's instructions are, for each row and contender that was looked at."""
+    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    for row, cells in result.cells.items():
+        found = {name: cell.profile() for name, cell in cells.items() if cell.profile()}
+        if not found:
+            continue
+        title = f"{result.titles[row]}: kernel instructions a frame, by function"
+        shown = Table(title=title, title_justify="left", show_edge=False)
+        for name in found:
+            shown.add_column(name, justify="right")
+        for place in range(FUNCTIONS):
+            entries = [list(profile.items())[place : place + 1] for profile in found.values()]
+            shown.add_row(*(f"{entry[0][0]} {number(entry[0][1]):>6}" if entry else "" for entry in entries))
+        console.print(shown)
 
 
 def contenders(result: Result) -> list[str]:

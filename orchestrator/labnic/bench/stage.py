@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ from labnic.bench.contenders import CEILING, Contender
 from labnic.bench.counter import Counter, Counts, build_counter, ranges_of
 from labnic.bench.farend import FarEnd, build_farend
 from labnic.bench.pktgen import Pktgen
+from labnic.bench.profile import Symbols
 from labnic.build.cache import Cache
 from labnic.cmdline import FIRST_NIC_SLOT
 from labnic.command import backoff
@@ -130,10 +132,13 @@ class Stage:
         folder: Path,
         phases: Phases,
         seconds: float,
+        *,
+        profiled: bool = False,
     ) -> None:
         self.setting = setting
         self.contenders = contenders
         self.seconds = seconds
+        self.profiled = profiled
         self.ports: dict[str, Port] = {}
         self._undo = contextlib.ExitStack()
         config = machine_config(config, setting, contenders)
@@ -210,7 +215,12 @@ class Stage:
     def counted(self, port: Port) -> Counts:
         """What the plugin has counted so far."""
         assert self.counter is not None
-        return self.counter.read(port.contender.name)
+        return self.counter.read(port.contender.name, places=self.profiled)
+
+    @cached_property
+    def symbols(self) -> Symbols:
+        """The functions of the guest's kernel."""
+        return Symbols.of(self.lab.guest)
 
     def statistic(self, port: Port, name: str) -> int:
         """A counter of the contender's interface."""
