@@ -34,7 +34,8 @@
 /* What this driver takes of DEV_FEATURES. */
 #define LABNIC_FEATURES		(LABNIC_FEATURE_RSS | LABNIC_FEATURE_TX_CSUM | \
 				 LABNIC_FEATURE_RX_CSUM | LABNIC_FEATURE_TSO | \
-				 LABNIC_FEATURE_MODERATION)
+				 LABNIC_FEATURE_MODERATION | \
+				 LABNIC_FEATURE_RX_GRO)
 
 #define LABNIC_NETIF_F_TSO	(NETIF_F_TSO | NETIF_F_TSO6 | NETIF_F_TSO_ECN)
 
@@ -299,6 +300,9 @@ bool labnic_rx_pending(struct labnic_rings *rings);
 
 /* labnic_offload.c */
 int labnic_offload_tx(struct sk_buff *skb, struct labnic_tx_buf *buf);
+int labnic_offload_rx(struct sk_buff *skb, u32 coalesced, u32 *bytes);
+void labnic_offload_program(struct labnic *nic, netdev_features_t features);
+int labnic_set_features(struct net_device *netdev, netdev_features_t features);
 
 /* labnic_irq.c */
 int labnic_poll(struct napi_struct *napi, int budget);

@@ -237,6 +237,7 @@ const struct net_device_ops labnic_netdev_ops = {
 	.ndo_validate_addr	= eth_validate_addr,
 	.ndo_change_mtu		= labnic_change_mtu,
 	.ndo_tx_timeout		= labnic_tx_timeout,
+	.ndo_set_features	= labnic_set_features,
 	.ndo_eth_ioctl		= labnic_eth_ioctl,
 	.ndo_setup_tc		= labnic_setup_tc,
 };

@@ -123,8 +123,11 @@ static void labnic_setup_netdev(struct labnic *nic)
 		netdev->features |= NETIF_F_RXCSUM;
 	if (nic->features & LABNIC_FEATURE_TSO)
 		netdev->features |= LABNIC_NETIF_F_TSO;
+	if (nic->features & LABNIC_FEATURE_RX_GRO)
+		netdev->features |= NETIF_F_GRO_HW;
 	netdev->hw_features = netdev->features & ~NETIF_F_HIGHDMA;
-	netdev->vlan_features = netdev->features & ~NETIF_F_RXHASH;
+	netdev->vlan_features = netdev->features &
+				~(NETIF_F_RXHASH | NETIF_F_GRO_HW);
 
 	/* The kernel hands on what is shorter than this. */
 	netif_set_tso_max_size(netdev, LABNIC_TSO_MAX + 1);

@@ -132,7 +132,7 @@ static void labnic_program(struct labnic *nic)
 	struct labnic_rings *rings;
 	u32 i;
 
-	labnic_write(nic, LABNIC_REG_DRV_FEATURES, nic->features);
+	labnic_offload_program(nic, nic->netdev->features);
 	labnic_write(nic, LABNIC_REG_MAX_FRAME,
 		     nic->netdev->mtu + LABNIC_OVERHEAD);
 	labnic_filter_start(nic);

@@ -19,12 +19,6 @@
 #define LABNIC_RX_BATCH		16
 
 /*
- * With fewer buffers than this out the poll does not rest: a frame that needs
- * more than there are would wait for ever.
- */
-#define LABNIC_RX_LOW		16
-
-/*
  * A queue is busy when an interrupt finds so many frames, and stays so while
  * one that was held back does: at the default hold, 40,000 frames a second.
  */
@@ -36,6 +30,12 @@
 #define LABNIC_RX_TAILROOM	SKB_DATA_ALIGN(sizeof(struct skb_shared_info))
 #define LABNIC_RX_BYTES		min_t(u32, U16_MAX, \
 	(PAGE_SIZE - LABNIC_RX_HEADROOM - LABNIC_RX_TAILROOM) & ~63UL)
+
+/*
+ * With fewer buffers than this out the poll does not rest: a frame that needs
+ * more than there are would wait for ever.
+ */
+#define LABNIC_RX_LOW		DIV_ROUND_UP(LABNIC_TSO_MAX, LABNIC_RX_BYTES)
 
 static u32 labnic_rx_posted(const struct labnic_rx_ring *rx)
 {
@@ -186,7 +186,7 @@ static bool labnic_rx_len_ok(const struct labnic_rx_ring *rx, u32 len)
 		return true;
 	if (!skb)
 		return len >= LABNIC_FRAME_MIN && len <= LABNIC_FRAME_MAX;
-	return skb->len + len <= LABNIC_FRAME_MAX &&
+	return skb->len + len <= LABNIC_TSO_MAX &&
 	       skb_shinfo(skb)->nr_frags < MAX_SKB_FRAGS;
 }
 
@@ -244,28 +244,53 @@ struct labnic_rx_sum {
 	u32 multicast;
 };
 
-/* The frame is complete: give it to the stack. */
-static void labnic_rx_deliver(struct labnic_rings *rings, u32 hash, u32 flags,
+/* A whole frame, as the last of its completions has it. */
+struct labnic_rx_frame {
+	u32 hash;
+	u32 coalesced;
+	u32 flags;
+};
+
+/*
+ * The frame is complete: give it to the stack. Returns false when what the
+ * device wrote cannot be.
+ */
+static bool labnic_rx_deliver(struct labnic_rings *rings,
+			      const struct labnic_rx_frame *frame,
 			      struct labnic_rx_sum *sum)
 {
 	struct labnic_rx_ring *rx = &rings->rx;
 	struct sk_buff *skb = rx->skb;
+	int segs = 1;
+	u32 bytes;
 
 	rx->skb = NULL;
 	if (unlikely(rx->dropping)) {
 		rx->dropping = false;
-		return;
+		return true;
 	}
 
-	sum->packets++;
-	sum->bytes += skb->len;
-	labnic_rx_set_hash(rx, skb, hash, flags);
-	labnic_rx_set_csum(skb, flags);
+	bytes = skb->len;
+	labnic_rx_set_csum(skb, frame->flags);
+	if (unlikely(frame->coalesced))
+		segs = labnic_offload_rx(skb, frame->coalesced, &bytes);
+	else if (unlikely(skb->len > LABNIC_FRAME_MAX))
+		segs = -EINVAL;
+	if (unlikely(segs < 0)) {
+		dev_kfree_skb_any(skb);
+		labnic_rx_nonsense(rings, "impossible segments");
+		return false;
+	}
+
+	sum->packets += segs;
+	sum->bytes += bytes;
+	labnic_rx_set_hash(rx, skb, frame->hash, frame->flags);
 	skb_record_rx_queue(skb, rings->queue->index);
 	skb->protocol = eth_type_trans(skb, skb->dev);
 	if (skb->pkt_type == PACKET_MULTICAST)
-		sum->multicast++;
+		sum->multicast += segs;
 	napi_gro_receive(&rings->napi, skb);
+	return true;
 }
 
 static void labnic_rx_account(struct labnic_rings *rings,
@@ -303,23 +328,26 @@ int labnic_rx_poll(struct labnic_rings *rings, int budget)
 		return 0;
 
 	while (work < budget) {
+		struct labnic_rx_frame frame;
 		struct labnic_rx_cmpl *cmpl;
-		u32 flags, hash, len_id;
+		u32 len_id;
 
 		cmpl = &rx->cmpl[rx->next & (rx->size - 1)];
-		flags = le32_to_cpu(READ_ONCE(cmpl->flags));
-		if (!labnic_rx_ready(rx, flags))
+		frame.flags = le32_to_cpu(READ_ONCE(cmpl->flags));
+		if (!labnic_rx_ready(rx, frame.flags))
 			break;
 		/* The other words were written before the phase. */
 		dma_rmb();
-		hash = le32_to_cpu(READ_ONCE(cmpl->hash));
+		frame.hash = le32_to_cpu(READ_ONCE(cmpl->hash));
+		frame.coalesced = le32_to_cpu(READ_ONCE(cmpl->coalesced));
 		len_id = le32_to_cpu(READ_ONCE(cmpl->len_id));
 
 		if (unlikely(!labnic_rx_take(rings, len_id)))
 			break;
-		if (!(flags & LABNIC_RX_CMPL_FLAGS_EOP))
+		if (!(frame.flags & LABNIC_RX_CMPL_FLAGS_EOP))
 			continue;
-		labnic_rx_deliver(rings, hash, flags, &sum);
+		if (unlikely(!labnic_rx_deliver(rings, &frame, &sum)))
+			break;
 		work++;
 	}
 	labnic_rx_account(rings, &sum);

@@ -5,7 +5,7 @@
  *     -device labnic,netdev=ID[,mac=...][,queues=1..16][,speed=MBIT/S]
  *             [,backpressure=off][,vectors=0..17][,regs-size=BYTES]
  *             [,auditing=on][,rss=off][,tx-csum=off][,rx-csum=off]
- *             [,tso=off][,moderation=off][,vnet-hdr=off]
+ *             [,tso=off][,moderation=off][,rx-gro=off][,vnet-hdr=off]
  */
 #include "qemu/osdep.h"
 #include "qemu/module.h"
@@ -115,6 +115,7 @@ static void labnic_reset_registers(LabnicState *s)
 static void labnic_reset_outside(LabnicState *s)
 {
     labnic_tx_purge(s);
+    labnic_vnet_update(s);
     qemu_bh_cancel(s->tx_bh);
     labnic_mac_changed(s);
 }
@@ -273,18 +274,6 @@ fail:
     return false;
 }
 
-/* A backend that takes a vnet header can sum and cut, too, or need not */
-static void labnic_init_vnet(LabnicState *s)
-{
-    NetClientState *peer = qemu_get_queue(s->nic)->peer;
-
-    s->vnet = s->vnet_hdr && qemu_has_vnet_hdr(peer) &&
-              qemu_has_vnet_hdr_len(peer, LABNIC_VNET_LEN);
-    if (s->vnet) {
-        labnic_use_vnet_hdr(peer, LABNIC_VNET_LEN);
-    }
-}
-
 static void labnic_init_net(LabnicState *s)
 {
     DeviceState *dev = DEVICE(s);
@@ -298,7 +287,7 @@ static void labnic_init_net(LabnicState *s)
     s->link_up = qemu_get_queue(s->nic)->peer &&
                  !qemu_get_queue(s->nic)->link_down;
     s->name = qemu_get_queue(s->nic)->name;
-    labnic_init_vnet(s);
+    labnic_vnet_init(s);
 }
 
 static void labnic_realize(PCIDevice *pci_dev, Error **errp)
@@ -397,6 +386,7 @@ static LABNIC_PROPERTY labnic_properties[] = {
     LABNIC_PROP_FEATURE("rx-csum", RX_CSUM),
     LABNIC_PROP_FEATURE("tso", TSO),
     LABNIC_PROP_FEATURE("moderation", MODERATION),
+    LABNIC_PROP_FEATURE("rx-gro", RX_GRO),
     LABNIC_PROPERTIES_END
 };
 

@@ -92,6 +92,7 @@ struct LabnicState {
     bool vnet_hdr;              /* hand on what the backend can do */
 
     bool vnet;                  /* a vnet header goes before each frame */
+    bool vnet_whole;            /* and TCP may come in one frame */
     uint8_t pm_offset;          /* of the power management capability */
 
     /* Registers */
@@ -145,6 +146,10 @@ struct LabnicState {
      */
     int tx_cut_queue;
     LabnicTso tso;
+
+    /* A frame that came unfinished, and how it is cut */
+    uint8_t rx_bytes[LABNIC_TSO_MAX];
+    LabnicTso rx_tso;
 
     bool rx_held;               /* the backend holds frames for us */
     bool rx_flushing;           /* a burst: interrupts wait for its end */
@@ -221,6 +226,16 @@ void labnic_rx_doorbell(LabnicState *s, unsigned qi, uint32_t published);
 void labnic_rx_resume(LabnicState *s);
 void labnic_rx_bh(void *opaque);
 ssize_t labnic_rx_receive(NetClientState *nc, const uint8_t *buf, size_t size);
+bool labnic_rx_frame(LabnicState *s, const uint8_t *buf, size_t size,
+                     const LabnicTso *whole);
+void labnic_rx_drop(LabnicState *s, size_t size, enum labnic_counter why,
+                    const char *reason);
+
+/* labnic_vnet.c */
+void labnic_vnet_init(LabnicState *s);
+void labnic_vnet_update(LabnicState *s);
+bool labnic_vnet_receive(LabnicState *s, const uint8_t *buf, size_t size);
+bool labnic_vnet_cut(LabnicState *s, const uint8_t *bytes, size_t size);
 
 /* labnic_filter.c */
 bool labnic_filter_wants(const LabnicState *s, const uint8_t *frame);
@@ -251,10 +266,8 @@ static inline void labnic_count(LabnicState *s, enum labnic_counter counter)
 {
     s->counters[counter]++;
 }
-void labnic_count_tx(LabnicState *s, const uint8_t *frame, size_t size);
-void labnic_count_tx_segments(LabnicState *s, const uint8_t *frame,
-                              size_t header, uint32_t more);
-void labnic_count_rx(LabnicState *s, const uint8_t *frame, size_t size);
+void labnic_count_frames(LabnicState *s, enum labnic_counter frames,
+                         const uint8_t *frame, uint32_t n, uint64_t bytes);
 uint32_t labnic_counter_reg(const LabnicState *s, uint32_t offset);
 
 /* labnic_vmstate.c */

@@ -63,6 +63,19 @@ static inline void labnic_use_vnet_hdr(NetClientState *peer, int len)
 }
 
 /*
+ * "virtio-net: Add USO flags to vhost support", QEMU 8.2: one more kind of
+ * segments for each version of IP.
+ */
+static inline void labnic_set_offload(NetClientState *peer, bool on)
+{
+#if LABNIC_QEMU_AT_LEAST(8, 2)
+    qemu_set_offload(peer, on, on, on, on, false, false, false);
+#else
+    qemu_set_offload(peer, on, on, on, on, false);
+#endif
+}
+
+/*
  * "hw/core/reset: Add a ResetType argument to the hold and exit phase
  * methods", QEMU 9.1.
  */

@@ -246,6 +246,10 @@ void labnic_fault_cmpl_slow(LabnicState *s, unsigned qi,
         cmpl->flags |= cpu_to_le32((uint32_t)f->value <<
                                    ctz32(LABNIC_RX_CMPL_FLAGS_VERDICT));
     }
+    f = labnic_fault(s, LABNIC_FAULT_RX_COALESCED, qi);
+    if (f) {
+        cmpl->coalesced = cpu_to_le32((uint32_t)f->value);
+    }
     if (labnic_fault(s, LABNIC_FAULT_RX_PHASE, qi)) {
         cmpl->flags ^= cpu_to_le32(LABNIC_RX_CMPL_FLAGS_PHASE);
         labnic_audit_excuse(s, false, qi);

@@ -128,6 +128,7 @@ static void labnic_write_global(LabnicState *s, hwaddr addr, uint32_t value)
     switch (addr) {
     case LABNIC_REG_DRV_FEATURES:
         s->drv_features = value & s->features;
+        labnic_vnet_update(s);
         return;
     case LABNIC_REG_CTRL:
         labnic_write_ctrl(s, value);

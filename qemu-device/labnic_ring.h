@@ -11,7 +11,8 @@
 
 /*
  * Descriptors copied at once. A frame fits whichever way it goes: TX has no
- * more than LABNIC_TX_FRAGS_MAX, RX no more than FRAME_MAX / RX_BUF_MIN.
+ * more than LABNIC_TX_FRAGS_MAX, RX no more than FRAME_MAX / RX_BUF_MIN, or is
+ * cut into frames of which each does.
  */
 #define LABNIC_WINDOW 64
 

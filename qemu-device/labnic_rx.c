@@ -16,6 +16,8 @@ typedef struct LabnicRxFrame {
     uint32_t hash;
     uint32_t hash_type;
     uint32_t verdict;
+    uint32_t coalesced;         /* as in its completions */
+    const LabnicTso *whole;     /* it is these segments; NULL for one frame */
     uint32_t bufs;              /* how many buffers take it */
 } LabnicRxFrame;
 
@@ -23,6 +25,7 @@ typedef struct LabnicRxFrame {
 typedef enum LabnicRxResult {
     LABNIC_RX_FITS,
     LABNIC_RX_STARVED,
+    LABNIC_RX_SMALL,            /* all that are looked at, of short ones */
     LABNIC_RX_BAD,
 } LabnicRxResult;
 
@@ -53,7 +56,7 @@ static LabnicRxResult labnic_rx_measure(LabnicRing *ring, LabnicRxFrame *frame,
         LabnicDesc *buf;
 
         if (frame->bufs == avail) {
-            return LABNIC_RX_STARVED;
+            return avail < LABNIC_WINDOW ? LABNIC_RX_STARVED : LABNIC_RX_SMALL;
         }
         buf = labnic_ring_desc(ring, frame->bufs);
         *err = labnic_rx_check_buf(buf);
@@ -153,6 +156,7 @@ static bool labnic_rx_complete(LabnicState *s, unsigned qi,
             frame->verdict << ctz32(LABNIC_RX_CMPL_FLAGS_VERDICT);
         struct labnic_rx_cmpl cmpl = {
             .hash = cpu_to_le32(frame->hash),
+            .coalesced = cpu_to_le32(frame->coalesced),
             .len_id = cpu_to_le32((buf->len & LABNIC_RX_BUF_LEN_ID_ID) | len),
         };
 
@@ -217,6 +221,24 @@ static bool labnic_rx_stall(LabnicState *s, const LabnicFault *f)
     return labnic_rx_no_buffer(s);
 }
 
+/* The driver has got it, and each of its segments with headers of its own */
+static void labnic_rx_book(LabnicState *s, const LabnicRxFrame *frame)
+{
+    uint32_t n = frame->whole ? frame->whole->segments : 1;
+    uint64_t bytes = frame->len;
+
+    if (unlikely(frame->whole)) {
+        bytes += (n - 1) * frame->whole->header_len;
+        labnic_count(s, LABNIC_COUNTER_RX_GRO);
+    }
+    labnic_count_frames(s, LABNIC_COUNTER_RX_FRAMES, frame->bytes, n, bytes);
+    if (frame->verdict) {
+        s->counters[frame->verdict == LABNIC_VERDICT_GOOD ?
+                    LABNIC_COUNTER_RX_CSUM_GOOD : LABNIC_COUNTER_RX_CSUM_BAD] +=
+            n;
+    }
+}
+
 /* Gives the frame to the queue; false when the backend is to keep it */
 static bool labnic_rx_deliver(LabnicState *s, unsigned qi, LabnicRxFrame *frame)
 {
@@ -236,6 +258,9 @@ static bool labnic_rx_deliver(LabnicState *s, unsigned qi, LabnicRxFrame *frame)
     if (result == LABNIC_RX_STARVED) {
         return labnic_rx_no_buffer(s);
     }
+    if (result == LABNIC_RX_SMALL) {
+        return labnic_vnet_cut(s, frame->bytes, frame->len);
+    }
     if (result == LABNIC_RX_BAD) {
         labnic_rx_fail(s, qi, err);
         return true;
@@ -249,11 +274,7 @@ static bool labnic_rx_deliver(LabnicState *s, unsigned qi, LabnicRxFrame *frame)
     trace_labnic_rx_frame(s->name, qi, q->ring.head, frame->bufs, frame->len,
                           frame->hash_type, frame->hash, frame->verdict);
     q->ring.head += frame->bufs;
-    labnic_count_rx(s, frame->bytes, frame->len);
-    if (frame->verdict) {
-        labnic_count(s, frame->verdict == LABNIC_VERDICT_GOOD ?
-                     LABNIC_COUNTER_RX_CSUM_GOOD : LABNIC_COUNTER_RX_CSUM_BAD);
-    }
+    labnic_rx_book(s, frame);
     if (!s->rx_flushing) {
         labnic_rx_notify(s, qi);
     }
@@ -261,8 +282,8 @@ static bool labnic_rx_deliver(LabnicState *s, unsigned qi, LabnicRxFrame *frame)
 }
 
 /* Drops with the counter that says why */
-static void labnic_rx_drop(LabnicState *s, size_t size,
-                           enum labnic_counter why, const char *reason)
+void labnic_rx_drop(LabnicState *s, size_t size,
+                    enum labnic_counter why, const char *reason)
 {
     trace_labnic_rx_drop(s->name, size, reason);
     labnic_count(s, why);
@@ -278,17 +299,29 @@ static unsigned labnic_rx_inspect(const LabnicState *s, LabnicRxFrame *frame)
         return 0;
     }
     if (s->drv_features & LABNIC_FEATURE_RX_CSUM) {
-        frame->verdict = labnic_csum_verdict(frame->bytes, frame->len, &packet);
+        /* What the backend has not cut yet it has not summed either */
+        frame->verdict = frame->whole ? LABNIC_VERDICT_GOOD :
+            labnic_csum_verdict(frame->bytes, frame->len, &packet);
     }
     return labnic_rss_steer(s, frame->bytes, frame->len, &packet, &frame->hash,
                             &frame->hash_type);
 }
 
-/* False when the backend is to keep the frame */
-static bool labnic_rx_frame(LabnicState *s, const uint8_t *buf, size_t size)
+/* False when the backend is to keep the frame, which may be several segments */
+bool labnic_rx_frame(LabnicState *s, const uint8_t *buf, size_t size,
+                     const LabnicTso *whole)
 {
-    LabnicRxFrame frame = { .bytes = buf, .len = size };
+    LabnicRxFrame frame = { .bytes = buf, .len = size, .whole = whole };
+    size_t longest = size;
     unsigned qi;
+
+    if (unlikely(whole)) {
+        longest = whole->header_len + whole->mss;
+        frame.coalesced =
+            whole->mss << ctz32(LABNIC_RX_CMPL_COALESCED_MSS) |
+            whole->l4 << ctz32(LABNIC_RX_CMPL_COALESCED_TCP_START) |
+            (whole->ipv6 ? LABNIC_RX_CMPL_COALESCED_IPV6 : 0);
+    }
 
     if (labnic_dead(s)) {
         return s->faults.gone || !s->backpressure;
@@ -301,7 +334,7 @@ static bool labnic_rx_frame(LabnicState *s, const uint8_t *buf, size_t size)
         labnic_rx_drop(s, size, LABNIC_COUNTER_RX_TOO_SHORT, "too short");
         return true;
     }
-    if (size > MIN(s->max_frame, LABNIC_FRAME_MAX)) {
+    if (longest > MIN(s->max_frame, LABNIC_FRAME_MAX)) {
         labnic_rx_drop(s, size, LABNIC_COUNTER_RX_TOO_LONG, "too long");
         return true;
     }
@@ -327,16 +360,9 @@ ssize_t labnic_rx_receive(NetClientState *nc, const uint8_t *buf, size_t size)
     bool was_busy = s->busy;
     bool taken;
 
-    if (s->vnet) {
-        /* It says nothing: nothing was left to do, as the backend was told */
-        if (size < LABNIC_VNET_LEN) {
-            return size;
-        }
-        buf += LABNIC_VNET_LEN;
-        size -= LABNIC_VNET_LEN;
-    }
     s->busy = true;
-    taken = labnic_rx_frame(s, buf, size);
+    taken = s->vnet ? labnic_vnet_receive(s, buf, size) :
+                      labnic_rx_frame(s, buf, size, NULL);
     s->busy = was_busy;
     if (!taken) {
         s->rx_held = true;      /* and nothing comes until it is flushed */

@@ -6,40 +6,23 @@
 #include "net/eth.h"
 #include "labnic.h"
 
-/* A frame that went to the link */
-void labnic_count_tx(LabnicState *s, const uint8_t *frame, size_t size)
+/*
+ * Frames with the same addresses, all at once: frames is the first counter of
+ * their direction.
+ */
+void labnic_count_frames(LabnicState *s, enum labnic_counter frames,
+                         const uint8_t *frame, uint32_t n, uint64_t bytes)
 {
-    labnic_count(s, LABNIC_COUNTER_TX_FRAMES);
-    s->counters[LABNIC_COUNTER_TX_BYTES] += size;
-    if (is_broadcast_ether_addr(frame)) {
-        labnic_count(s, LABNIC_COUNTER_TX_BROADCAST);
-    } else if (is_multicast_ether_addr(frame)) {
-        labnic_count(s, LABNIC_COUNTER_TX_MULTICAST);
-    }
-}
+    uint64_t *counters = s->counters + frames;
 
-/* The backend makes more frames of it, each with the headers again */
-void labnic_count_tx_segments(LabnicState *s, const uint8_t *frame,
-                              size_t header, uint32_t more)
-{
-    s->counters[LABNIC_COUNTER_TX_FRAMES] += more;
-    s->counters[LABNIC_COUNTER_TX_BYTES] += more * header;
+    QEMU_BUILD_BUG_ON(LABNIC_COUNTER_RX_BROADCAST - LABNIC_COUNTER_RX_FRAMES !=
+                      LABNIC_COUNTER_TX_BROADCAST - LABNIC_COUNTER_TX_FRAMES);
+    counters[0] += n;
+    counters[LABNIC_COUNTER_TX_BYTES - LABNIC_COUNTER_TX_FRAMES] += bytes;
     if (is_broadcast_ether_addr(frame)) {
-        s->counters[LABNIC_COUNTER_TX_BROADCAST] += more;
+        counters[LABNIC_COUNTER_TX_BROADCAST - LABNIC_COUNTER_TX_FRAMES] += n;
     } else if (is_multicast_ether_addr(frame)) {
-        s->counters[LABNIC_COUNTER_TX_MULTICAST] += more;
-    }
-}
-
-/* A frame that the driver has got */
-void labnic_count_rx(LabnicState *s, const uint8_t *frame, size_t size)
-{
-    labnic_count(s, LABNIC_COUNTER_RX_FRAMES);
-    s->counters[LABNIC_COUNTER_RX_BYTES] += size;
-    if (is_broadcast_ether_addr(frame)) {
-        labnic_count(s, LABNIC_COUNTER_RX_BROADCAST);
-    } else if (is_multicast_ether_addr(frame)) {
-        labnic_count(s, LABNIC_COUNTER_RX_MULTICAST);
+        counters[LABNIC_COUNTER_TX_MULTICAST - LABNIC_COUNTER_TX_FRAMES] += n;
     }
 }
 

@@ -267,14 +267,15 @@ static void labnic_tx_advance(LabnicState *s, unsigned qi, LabnicTxOut out)
     }
 }
 
-/* The link has got it */
+/* The link has got it; what the backend cuts has the headers in each segment */
 static void labnic_tx_book(LabnicState *s, unsigned qi, LabnicTxOut out)
 {
-    labnic_count_tx(s, s->tx_frame + out.at, out.len);
+    uint32_t n = MAX(out.segments, 1);
+
+    labnic_count_frames(s, LABNIC_COUNTER_TX_FRAMES, s->tx_frame + out.at, n,
+                        out.len + (n - 1) * s->tso.header_len);
     if (unlikely(out.segments)) {
         labnic_count(s, LABNIC_COUNTER_TX_TSO);
-        labnic_count_tx_segments(s, s->tx_frame, s->tso.header_len,
-                                 out.segments - 1);
     }
     labnic_tx_advance(s, qi, out);
 }

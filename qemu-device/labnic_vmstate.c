@@ -187,6 +187,7 @@ static int labnic_post_load(void *opaque, int version_id)
         s->irq_hold[qi].due = 0;
     }
     s->tx_cut_queue = LABNIC_NO_QUEUE;
+    labnic_vnet_update(s);
     labnic_audit_loaded(s);
     labnic_filter_rebuild(s);
     labnic_mac_changed(s);

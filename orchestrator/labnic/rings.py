@@ -56,6 +56,15 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Coalesced:
+    """Of what segments a received frame is: bytes of payload of each but the last, bytes before the TCP header."""
+
+    mss: int
+    tcp_start: int
+    ipv6: bool
+
+
+@dataclass(frozen=True)
 class Completion:
     """One RX completion as the device wrote it."""
 
@@ -66,6 +75,7 @@ class Completion:
     hash: int
     hash_type: int
     verdict: int
+    coalesced: Coalesced | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,16 @@ class Received:
     def verdict(self) -> int:
         """A ``VERDICT`` value."""
         return self.completions[-1].verdict
+
+    @property
+    def coalesced(self) -> Coalesced | None:
+        """Of what segments it is; None for a frame as it came."""
+        return self.completions[-1].coalesced
+
+
+def _coalesced(words: Mapping[str, int]) -> Coalesced | None:
+    parts = [words[f"COALESCED.{name}"] for name in ("MSS", "TCP_START", "IPV6")]
+    return Coalesced(parts[0], parts[1], bool(parts[2])) if any(parts) else None
 
 
 class StatusBlock:
@@ -419,8 +439,6 @@ class RxQueue:
             words = self._cmpl.unpack(raw[number * self._cmpl.size : (number + 1) * self._cmpl.size])
             if words["FLAGS.PHASE"] != phase_of(self.collected, self.size):
                 break
-            if words["RESERVED"]:
-                raise RingError(f"RX queue {self.number}: reserved word of completion {self.collected} is not zero")
             found.append(
                 Completion(
                     self.collected,
@@ -430,6 +448,7 @@ class RxQueue:
                     words["HASH"],
                     words["FLAGS.HASH_TYPE"],
                     words["FLAGS.VERDICT"],
+                    _coalesced(words),
                 )
             )
             self.collected += 1

@@ -97,6 +97,8 @@
 #define LABNIC_FEATURE_TSO 0x8
 /* Interrupts of queue pairs are held back as the status block says. */
 #define LABNIC_FEATURE_MODERATION 0x10
+/* Received TCP segments of one flow are given to the driver as one frame. */
+#define LABNIC_FEATURE_RX_GRO 0x20
 
 /* Why a queue stopped. */
 enum labnic_err {
@@ -238,7 +240,7 @@ enum labnic_verdict {
  * property of the device.
  */
 #define LABNIC_REG_DEV_FEATURES  0x0008
-#define LABNIC_INIT_DEV_FEATURES 0x1f
+#define LABNIC_INIT_DEV_FEATURES 0x3f
 #define LABNIC_RW_DEV_FEATURES   0x0
 
 /*
@@ -247,7 +249,7 @@ enum labnic_verdict {
  */
 #define LABNIC_REG_DRV_FEATURES  0x000c
 #define LABNIC_INIT_DRV_FEATURES 0x0
-#define LABNIC_RW_DRV_FEATURES   0x1f
+#define LABNIC_RW_DRV_FEATURES   0x3f
 /* Spread received frames over the queue pairs. */
 #define LABNIC_DRV_FEATURES_RSS        0x1
 /* Take OFFLOAD.CSUM in a TX descriptor. */
@@ -258,6 +260,11 @@ enum labnic_verdict {
 #define LABNIC_DRV_FEATURES_TSO        0x8
 /* Look at TX_IRQ_HOLD and RX_IRQ_HOLD of the status blocks. */
 #define LABNIC_DRV_FEATURES_MODERATION 0x10
+/*
+ * Give several TCP segments as one frame; without it COALESCED of an RX
+ * completion is zero.
+ */
+#define LABNIC_DRV_FEATURES_RX_GRO     0x20
 
 /* CTRL (rw): Control of the whole device. */
 #define LABNIC_REG_CTRL  0x0010
@@ -423,7 +430,7 @@ enum labnic_verdict {
  */
 #define LABNIC_BLOCK_COUNTERS_BASE 0x2000
 #define LABNIC_BLOCK_COUNTERS_SIZE 0x1000
-#define LABNIC_BLOCK_COUNTERS_USED 0xe8
+#define LABNIC_BLOCK_COUNTERS_USED 0xf0
 
 /* Offset of counter n, and of its high half. */
 #define LABNIC_REG_COUNTER(n)    (0x2000 + (n) * 8)
@@ -492,6 +499,11 @@ enum labnic_counter {
 	LABNIC_COUNTER_RX_CSUM_GOOD,
 	/* Frames given to the driver with VERDICT BAD. */
 	LABNIC_COUNTER_RX_CSUM_BAD,
+	/*
+	 * Frames given to the driver that are several segments, each of which
+	 * counts in rx_frames.
+	 */
+	LABNIC_COUNTER_RX_GRO,
 	/* How many there are. */
 	LABNIC_N_COUNTERS,
 };
@@ -526,7 +538,8 @@ enum labnic_counter {
 	X(tx_csum) \
 	X(tx_tso) \
 	X(rx_csum_good) \
-	X(rx_csum_bad)
+	X(rx_csum_bad) \
+	X(rx_gro)
 
 /*
  * Block QUEUE: One queue pair. Addresses and sizes take effect when the queue
@@ -735,8 +748,13 @@ struct labnic_rx_buf {
 struct labnic_rx_cmpl {
 	/* RSS hash of the frame; zero when FLAGS.HASH_TYPE is NONE. */
 	__le32 hash;
-	/* Zero; for VLAN and coalescing. */
-	__le32 reserved;
+	/*
+	 * Zero for a frame as it came. Else the frame is several TCP segments,
+	 * up to TSO_MAX bytes long: the headers are those of the first with the
+	 * lengths of all, and its TCP checksum is the sum of the pseudo header
+	 * for all of the payload. The same in each completion of a frame.
+	 */
+	__le32 coalesced;
 	/* What was filled. */
 	__le32 len_id;
 	/* Kind and ownership. */
@@ -744,6 +762,17 @@ struct labnic_rx_cmpl {
 };
 
 #define LABNIC_RX_CMPL_SIZE 16
+
+/* Word coalesced of struct labnic_rx_cmpl. */
+
+/* Bytes of payload of each segment but the last. */
+#define LABNIC_RX_CMPL_COALESCED_MSS       0x3fff
+/* TCP over IPv6; zero for IPv4. */
+#define LABNIC_RX_CMPL_COALESCED_IPV6      0x8000
+/* Bytes of the frame before the TCP header. */
+#define LABNIC_RX_CMPL_COALESCED_TCP_START 0x3fff0000
+/* Every bit that is defined; the others are zero. */
+#define LABNIC_RX_CMPL_COALESCED__ALL      0x3fffbfff
 
 /* Word len_id of struct labnic_rx_cmpl. */
 
@@ -889,6 +918,8 @@ enum labnic_fault_kind {
 	LABNIC_FAULT_RX_PHASE,
 	/* A completion has a wrong verdict on the checksums. */
 	LABNIC_FAULT_RX_VERDICT,
+	/* A completion has a wrong COALESCED word. */
+	LABNIC_FAULT_RX_COALESCED,
 	/* A read of guest memory fails. */
 	LABNIC_FAULT_DMA_READ,
 	/* A write of guest memory fails. */
@@ -936,6 +967,7 @@ enum labnic_fault_kind {
 	X(RX_INDEX, "rx-index", 1, 1, 1, 65535, 1) \
 	X(RX_PHASE, "rx-phase", 1, 0, 0, 0, 0) \
 	X(RX_VERDICT, "rx-verdict", 1, 2, 0, 3, 0) \
+	X(RX_COALESCED, "rx-coalesced", 1, 2, 0, 4294967295, 0) \
 	X(DMA_READ, "dma-read", 0, 0, 0, 0, 0) \
 	X(DMA_WRITE, "dma-write", 0, 0, 0, 0, 0) \
 	X(HANG, "hang", 8, 0, 0, 0, 0) \

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import itertools
 import os
 import random
 import select
 import socket
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import packets
 import pytest
@@ -19,7 +21,7 @@ from packets import Shape, segments
 from labnic.bench import tap
 from labnic.pci import PciAddress, PciDevice
 from labnic.qtest import ConditionTimeoutError
-from labnic.rings import QueuePair
+from labnic.rings import Coalesced, QueuePair, Received
 from labnic.softnic import Nic
 
 from .bench import HW, MAC, SLOT, BenchOptions, MakeBench
@@ -35,7 +37,10 @@ ETH_P_ALL = 3
 VNET = "=BBHHHH"
 VNET_LENGTH = struct.calcsize(VNET)
 NEEDS_CSUM = 1
+GOOD = HW.enum("VERDICT").GOOD
 GSO_TCPV4, GSO_TCPV6, GSO_ECN = 1, 4, 0x80
+# linux/sockios.h, linux/ethtool.h
+SIOCETHTOOL, ETHTOOL_GTSO = 0x8946, 0x1E
 PEER_MAC = PEER.hex(":")
 _numbers = itertools.count()
 
@@ -57,6 +62,7 @@ class Host:
 
     def __init__(self, name: str) -> None:
         tap.set_up(name, PEER_MAC, "198.18.77.2/24")
+        self._name = name
         self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self._sock.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
@@ -79,12 +85,28 @@ class Host:
         """Send one finished frame to the device."""
         self._sock.send(bytes(VNET_LENGTH) + data)
 
+    def send_unfinished(self, shape: Shape, mss: int = 0) -> None:
+        """Send a packet whose checksum is to be filled in and which, with an MSS, is to be cut."""
+        kind = (GSO_TCPV6 if shape.ipv6 else GSO_TCPV4) if mss else 0
+        if mss and shape.data[shape.l4 + 13] & packets.CWR:
+            kind |= GSO_ECN
+        offset = shape.csum - shape.l4
+        header = struct.pack(VNET, NEEDS_CSUM, kind, shape.header, mss, shape.l4, offset)
+        self._sock.send(header + shape.unfinished())
+
+    def leaves_segments(self) -> bool:
+        """Whether the host leaves it to the device to cut TCP over IPv4 into segments."""
+        value = array.array("I", [ETHTOOL_GTSO, 0])
+        request = struct.pack("16sP16x", self._name.encode(), value.buffer_info()[0])
+        fcntl.ioctl(self._sock, SIOCETHTOOL, request)
+        return bool(value[1])
+
     def close(self) -> None:
         """Listen no more; the device goes with QEMU."""
         self._sock.close()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Tapped:
     """A queue pair of a labnic on a tap, and the host's end of this."""
 
@@ -111,10 +133,24 @@ def tapped(make_bench: MakeBench, request: pytest.FixtureRequest) -> Iterator[Ta
 without = pytest.mark.parametrize("tapped", [",vnet-hdr=off"], indirect=True, ids=["without"])
 
 
-def untagged(seed: int, payload: int, *, ipv6: bool) -> Shape:
+def untagged(seed: int, payload: int, *, ipv6: bool, to_host: bool = True) -> Shape:
     """A TCP packet without VLAN tags, which the host's kernel would take off, or extension headers."""
     shapes = (shape_of(number, payload, ipv6=ipv6, extended=False) for number in itertools.count(100 * seed))
-    return next(one for one in shapes if one.l3 == 14)
+    shape = next(one for one in shapes if one.l3 == 14)
+    return shape if to_host else replace(shape, data=shape.data[6:12] + shape.data[:6] + shape.data[12:])
+
+
+def received(tapped: Tapped, wanted: Iterable[bytes]) -> list[Received]:
+    """The frames with these bytes, in the order of their arrival, once all have come; the host sends others, too."""
+    left, found = list(wanted), []
+    while left:
+        for one in tapped.pair.rx.receive():
+            if one.data in left:
+                left.remove(one.data)
+                found.append(one)
+        tapped.pair.rx.fill()
+        tapped.pair.rx.kick()
+    return found
 
 
 def plain(data: bytes) -> Seen:
@@ -203,7 +239,98 @@ def test_frames_from_the_backend_come_without_a_header(tapped: Tapped) -> None:
     sent = [packets.packet(generator, MAC, PEER_MAC, extended=False, payload=n).data for n in (0, 1, 500, 1400)]
     for data in sent:
         tapped.host.send(data)
-    received: dict[bytes, int] = {}
-    while not set(sent) <= set(received):
-        received |= {one.data: one.verdict for one in tapped.pair.rx.receive()}
-    assert {received[data] for data in sent} == {HW.enum("VERDICT").GOOD}
+    got = received(tapped, sent)
+    assert [one.data for one in got] == sent
+    assert {(one.verdict, one.coalesced) for one in got} == {(GOOD, None)}
+
+
+def start_whole(tapped: Tapped, **sizes: int) -> None:
+    """Have the driver take segments whole, into buffers of these sizes."""
+    tapped.pair.stop()
+    tapped.nic.accept("TSO", "TX_CSUM", "RX_CSUM", "RX_GRO")
+    (pair,) = tapped.nic.start(0, **sizes)
+    tapped.pair = pair
+
+
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_segments_come_whole_to_a_driver_that_takes_them(tapped: Tapped, ipv6: bool) -> None:
+    """With what the driver must know to cut them again; the counters are as if each had come by itself."""
+    start_whole(tapped)
+    for seed, mss in enumerate([1, 536, 1400, 1448, 8900]):
+        shape = untagged(30 + seed, 40 * mss if mss == 1 else 20000 + seed, ipv6=ipv6, to_host=False)
+        wanted = segments(shape, mss)
+        tapped.nic.registers.put("RX_MODE", PROMISC=0)  # the host's multicast frames are not counted
+        before = tapped.nic.registers.counters()
+        tapped.host.send_unfinished(shape, mss)
+        (one,) = received(tapped, [shape.unfinished()])
+        assert one.verdict == GOOD
+        assert one.coalesced == Coalesced(mss, shape.l4, ipv6)
+        assert {part.coalesced for part in one.completions} == {one.coalesced}
+        after = tapped.nic.registers.counters()
+        assert after["rx_gro"] - before["rx_gro"] == 1
+        assert after["rx_frames"] - before["rx_frames"] == len(wanted)
+        assert after["rx_bytes"] - before["rx_bytes"] == sum(map(len, wanted))
+        assert after["rx_csum_good"] - before["rx_csum_good"] == len(wanted)
+
+
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_segments_come_one_by_one_to_a_driver_that_does_not(tapped: Tapped, ipv6: bool) -> None:
+    """The host is told, and cuts them itself."""
+    assert not tapped.host.leaves_segments()
+    shape = untagged(40, 20000, ipv6=ipv6, to_host=False)
+    wanted = segments(shape, 1448)
+    tapped.host.send_unfinished(shape, 1448)
+    got = received(tapped, wanted)
+    assert [one.data for one in got] == wanted
+    assert {(one.verdict, one.coalesced) for one in got} == {(GOOD, None)}
+
+
+@pytest.mark.parametrize("how", ["refused", "reset"])
+def test_a_driver_that_takes_them_no_more_gets_them_one_by_one(tapped: Tapped, how: str) -> None:
+    start_whole(tapped)
+    assert tapped.host.leaves_segments()
+    if how == "reset":
+        tapped.nic.reset()
+        (tapped.pair,) = tapped.nic.start(0)
+    else:
+        tapped.nic.accept("RX_CSUM")
+    assert not tapped.host.leaves_segments()
+    shape = untagged(41, 20000, ipv6=False, to_host=False)
+    tapped.host.send_unfinished(shape, 1000)
+    wanted = segments(shape, 1000)
+    assert [one.data for one in received(tapped, wanted)] == wanted
+
+
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_what_short_buffers_do_not_take_whole_the_device_cuts(tapped: Tapped, ipv6: bool) -> None:
+    """All the buffers that it looks at would not do, so waiting for others would be for ever."""
+    start_whole(tapped, stride=256, rx_size=512)
+    tapped.nic.registers.put("RX_MODE", PROMISC=0)
+    shape = untagged(42, 60000, ipv6=ipv6, to_host=False)
+    wanted = segments(shape, 1448)
+    tapped.host.send_unfinished(shape, 1448)
+    got = received(tapped, wanted)
+    assert [one.data for one in got] == wanted
+    assert {(one.verdict, one.coalesced) for one in got} == {(GOOD, None)}
+    assert tapped.nic.registers.counter("rx_gro") == 0
+
+
+def test_a_segment_longer_than_the_longest_frame_is_not_received(tapped: Tapped) -> None:
+    start_whole(tapped)
+    tapped.nic.registers.put("MAX_FRAME", LEN=1000)
+    long, short = (untagged(number, 5000, ipv6=False, to_host=False) for number in (43, 44))
+    tapped.host.send_unfinished(long, 1400)
+    tapped.host.send_unfinished(short, 900)
+    assert received(tapped, [short.unfinished()])
+    assert tapped.nic.registers.counter("rx_too_long") >= 1
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_a_checksum_that_the_host_has_left_open_is_filled_in(tapped: Tapped, tcp: bool) -> None:
+    start_whole(tapped)
+    generator = random.Random(9)
+    shapes = (packets.packet(generator, MAC, PEER_MAC, tcp=tcp, extended=False) for _ in itertools.count())
+    for shape in itertools.islice((one for one in shapes if one.l3 == 14), 20):
+        tapped.host.send_unfinished(shape)
+        (one,) = received(tapped, [shape.data])
+        assert (one.verdict, one.coalesced) == (GOOD, None)
