@@ -351,7 +351,7 @@ int labnic_rx_poll(struct labnic_rings *rings, int budget)
 		work++;
 	}
 	labnic_rx_account(rings, &sum);
-	rx->since += work;
+	rx->since += sum.packets;
 
 	if (rx->size - labnic_rx_posted(rx) >= LABNIC_RX_BATCH) {
 		filled = labnic_rx_refill(rings, GFP_ATOMIC);

@@ -87,6 +87,9 @@ static void labnic_reset_queues(LabnicState *s)
     memset(s->rx, 0, sizeof(s->rx));
     memset(s->status_base, 0, sizeof(s->status_base));
     memset(s->irq_hold, 0, sizeof(s->irq_hold));
+    for (unsigned qi = 0; qi < LABNIC_MAX_QUEUES; qi++) {
+        labnic_gro_forget(s, qi);
+    }
     s->tx_kick = 0;
     s->tx_cut_queue = LABNIC_NO_QUEUE;
 }
@@ -159,7 +162,15 @@ static void labnic_vm_state(void *opaque, bool running, RunState state)
     LabnicState *s = opaque;
 
     trace_labnic_vm_state(s->name, running);
-    if (!running || !labnic_enter(s)) {
+    if (!labnic_enter(s)) {
+        return;
+    }
+    if (!running) {
+        /* What waits is in no saved state; the memory is saved after this */
+        for (unsigned qi = 0; qi < s->num_queues; qi++) {
+            labnic_gro_flush(s, qi);
+        }
+        labnic_leave(s);
         return;
     }
     labnic_link_update(s);
@@ -325,6 +336,7 @@ static void labnic_exit(PCIDevice *pci_dev)
     trace_labnic_exit(s->name);
     qemu_del_vm_change_state_handler(s->vm_state);
     labnic_irq_exit(s);
+    labnic_gro_exit(s);
     labnic_fault_exit(s);
     labnic_audit_exit(s);
     labnic_reset_queues(s);     /* a late callback finds nothing to do */

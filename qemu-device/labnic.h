@@ -68,7 +68,28 @@ typedef struct LabnicIrqHold {
     int64_t due;                /* when it will be, while one of these is */
     bool tx;
     bool rx;
+    uint32_t rx_usecs;          /* as the driver wished at the last look */
 } LabnicIrqHold;
+
+/* Received segments of a queue pair that wait for others of their flow */
+typedef struct LabnicGro {
+    uint32_t segments;          /* zero when there are none */
+    uint32_t len;
+    uint32_t mss;
+    uint32_t l3;
+    uint32_t l4;
+    uint32_t header;            /* bytes before the payload */
+    bool ipv6;
+    bool finished;              /* the headers are those of all segments */
+    int64_t due;                /* on QEMU_CLOCK_VIRTUAL */
+    uint8_t *bytes;
+} LabnicGro;
+
+typedef enum LabnicGroResult {
+    LABNIC_GRO_PASSED,          /* the frame goes to the driver by itself */
+    LABNIC_GRO_TAKEN,
+    LABNIC_GRO_REFUSED,         /* for want of buffers */
+} LabnicGroResult;
 
 struct LabnicState {
     PCIDevice parent_obj;
@@ -117,6 +138,10 @@ struct LabnicState {
 
     LabnicIrqHold irq_hold[LABNIC_MAX_QUEUES];
     QEMUTimer irq_clock;        /* for the first that is due */
+
+    LabnicGro gro[LABNIC_MAX_QUEUES];
+    uint32_t gro_stuck;         /* bit per queue pair: they found no buffers */
+    bool gro_flushing;
 
     /* Of the slots in force the valid addresses, packed for the search */
     uint64_t filter[LABNIC_ADDR_SLOTS];
@@ -231,6 +256,16 @@ bool labnic_rx_frame(LabnicState *s, const uint8_t *buf, size_t size,
 void labnic_rx_drop(LabnicState *s, size_t size, enum labnic_counter why,
                     const char *reason);
 
+/* labnic_gro.c */
+LabnicGroResult labnic_gro_receive(LabnicState *s, unsigned qi,
+                                   const uint8_t *bytes, size_t len,
+                                   const LabnicPacket *p, bool good);
+bool labnic_gro_flush(LabnicState *s, unsigned qi);
+void labnic_gro_forget(LabnicState *s, unsigned qi);
+void labnic_gro_drop(LabnicState *s, unsigned qi);
+void labnic_gro_retry(LabnicState *s);
+void labnic_gro_exit(LabnicState *s);
+
 /* labnic_vnet.c */
 void labnic_vnet_init(LabnicState *s);
 void labnic_vnet_update(LabnicState *s);
@@ -250,6 +285,7 @@ void labnic_irq_misc(LabnicState *s, uint32_t cause);
 void labnic_irq_misc_set_enable(LabnicState *s, uint32_t enable);
 void labnic_irq_event(LabnicState *s, bool tx, unsigned qi, uint32_t before,
                       uint32_t after);
+void labnic_irq_wake_at(LabnicState *s, int64_t due);
 void labnic_irq_resume(LabnicState *s);
 void labnic_irq_forget(LabnicState *s, bool tx, unsigned qi);
 void labnic_irq_init(LabnicState *s);

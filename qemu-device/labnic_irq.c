@@ -76,6 +76,15 @@ static void labnic_irq_fire_queue(LabnicState *s, unsigned qi)
     labnic_irq_fire(s, LABNIC_VECTOR_QUEUE0 + qi);
 }
 
+/* Has the clock tick then, or sooner */
+void labnic_irq_wake_at(LabnicState *s, int64_t due)
+{
+    if (!timer_pending(&s->irq_clock) ||
+        due < timer_expire_time_ns(&s->irq_clock)) {
+        timer_mod_ns(&s->irq_clock, due);
+    }
+}
+
 /* Whether the vector must be silent for longer; then its clock is set */
 static bool labnic_irq_hold(LabnicState *s, unsigned qi, int64_t us)
 {
@@ -87,10 +96,7 @@ static bool labnic_irq_hold(LabnicState *s, unsigned qi, int64_t us)
     }
     /* One wish at a time can be new, and the other one's time may be sooner */
     hold->due = hold->tx || hold->rx ? MIN(hold->due, due) : due;
-    if (!timer_pending(&s->irq_clock) ||
-        hold->due < timer_expire_time_ns(&s->irq_clock)) {
-        timer_mod_ns(&s->irq_clock, hold->due);
-    }
+    labnic_irq_wake_at(s, hold->due);
     return true;
 }
 
@@ -116,6 +122,9 @@ void labnic_irq_event(LabnicState *s, bool tx, unsigned qi, uint32_t before,
     }
     if (s->audit) {
         labnic_audit_event_slow(s, tx, qi, before, wish.event);
+    }
+    if (!tx) {
+        s->irq_hold[qi].rx_usecs = wish.usecs;
     }
     beyond = after - wish.event;
     if (!*held && beyond - 1 >= after - before) {
@@ -158,6 +167,31 @@ static void labnic_irq_release(LabnicState *s, unsigned qi)
     }
 }
 
+/* The next time of a queue pair at which something is due, after all that is */
+static int64_t labnic_irq_tick_queue(LabnicState *s, unsigned qi, int64_t now)
+{
+    LabnicIrqHold *hold = &s->irq_hold[qi];
+    LabnicGro *gro = &s->gro[qi];
+    bool stuck = s->gro_stuck & 1u << qi;
+    bool held = hold->tx || hold->rx;
+    int64_t next = INT64_MAX;
+
+    /* What comes with the interrupt need not wait for another one */
+    if (gro->segments && !stuck &&
+        (gro->due <= now || (held && hold->due <= now))) {
+        labnic_gro_flush(s, qi);
+    }
+    if (hold->tx || hold->rx) {
+        if (hold->due <= now) {
+            labnic_irq_release(s, qi);
+        } else {
+            next = hold->due;
+        }
+    }
+    stuck = s->gro_stuck & 1u << qi;
+    return gro->segments && !stuck ? MIN(next, gro->due) : next;
+}
+
 static void labnic_irq_tick(void *opaque)
 {
     LabnicState *s = opaque;
@@ -168,19 +202,10 @@ static void labnic_irq_tick(void *opaque)
         return;                 /* who revives it calls labnic_irq_resume() */
     }
     for (unsigned qi = 0; qi < s->num_queues; qi++) {
-        LabnicIrqHold *hold = &s->irq_hold[qi];
-
-        if (!hold->tx && !hold->rx) {
-            continue;
-        }
-        if (hold->due <= now) {
-            labnic_irq_release(s, qi);
-        } else {
-            next = MIN(next, hold->due);
-        }
+        next = MIN(next, labnic_irq_tick_queue(s, qi, now));
     }
     if (next != INT64_MAX) {
-        timer_mod_ns(&s->irq_clock, next);
+        labnic_irq_wake_at(s, next);
     }
     labnic_leave(s);
 }
@@ -198,6 +223,7 @@ void labnic_irq_forget(LabnicState *s, bool tx, unsigned qi)
         s->irq_hold[qi].tx = false;
     } else {
         s->irq_hold[qi].rx = false;
+        s->irq_hold[qi].rx_usecs = 0;
     }
 }
 

@@ -157,6 +157,25 @@ static uint64_t labnic_sum_pseudo(const uint8_t *frame, const LabnicPacket *p)
     return labnic_sum_add(sum, cpu_to_be16(p->end - p->l4));
 }
 
+/*
+ * Makes the checksums of a TCP packet those of a frame to be cut: that of the
+ * IPv4 header is right, and TCP has the sum of the pseudo header.
+ */
+void labnic_csum_unfinish(uint8_t *frame, size_t len)
+{
+    LabnicPacket p;
+    uint16_t csum;
+
+    labnic_packet_parse(frame, len, &p);
+    csum = labnic_sum_fold(labnic_sum_pseudo(frame, &p));
+    memcpy(frame + p.l4 + LABNIC_TCP_CSUM, &csum, sizeof(csum));
+    if (!p.ipv6) {
+        memset(frame + p.l3 + 10, 0, sizeof(csum));
+        csum = ~labnic_sum_fold(labnic_sum(frame + p.l3, p.l4 - p.l3));
+        memcpy(frame + p.l3 + 10, &csum, sizeof(csum));
+    }
+}
+
 /* A VERDICT value. A sum over bytes and their right checksum is all ones. */
 uint32_t labnic_csum_verdict(const uint8_t *frame, size_t size,
                              const LabnicPacket *p)

@@ -70,6 +70,7 @@ size_t labnic_tso_segment(const LabnicTso *tso, uint8_t *frame, uint32_t n,
                           size_t *at);
 
 void labnic_csum_fill(uint8_t *frame, size_t len, size_t start, size_t offset);
+void labnic_csum_unfinish(uint8_t *frame, size_t len);
 uint32_t labnic_csum_verdict(const uint8_t *frame, size_t size,
                              const LabnicPacket *p);
 

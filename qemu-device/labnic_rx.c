@@ -18,6 +18,7 @@ typedef struct LabnicRxFrame {
     uint32_t verdict;
     uint32_t coalesced;         /* as in its completions */
     const LabnicTso *whole;     /* it is these segments; NULL for one frame */
+    LabnicPacket packet;
     uint32_t bufs;              /* how many buffers take it */
 } LabnicRxFrame;
 
@@ -292,19 +293,28 @@ void labnic_rx_drop(LabnicState *s, size_t size,
 /* Learns of the packet what the driver wants to know; gives its queue pair */
 static unsigned labnic_rx_inspect(const LabnicState *s, LabnicRxFrame *frame)
 {
-    LabnicPacket packet;
+    LabnicPacket *packet = &frame->packet;
 
     if (!(s->drv_features & (LABNIC_FEATURE_RSS | LABNIC_FEATURE_RX_CSUM)) ||
-        !labnic_packet_parse(frame->bytes, frame->len, &packet)) {
+        !labnic_packet_parse(frame->bytes, frame->len, packet)) {
         return 0;
     }
     if (s->drv_features & LABNIC_FEATURE_RX_CSUM) {
         /* What the backend has not cut yet it has not summed either */
         frame->verdict = frame->whole ? LABNIC_VERDICT_GOOD :
-            labnic_csum_verdict(frame->bytes, frame->len, &packet);
+            labnic_csum_verdict(frame->bytes, frame->len, packet);
     }
-    return labnic_rss_steer(s, frame->bytes, frame->len, &packet, &frame->hash,
+    return labnic_rss_steer(s, frame->bytes, frame->len, packet, &frame->hash,
                             &frame->hash_type);
+}
+
+static LabnicGroResult labnic_rx_gather(LabnicState *s, unsigned qi,
+                                        const LabnicRxFrame *frame)
+{
+    bool good = frame->verdict == LABNIC_VERDICT_GOOD && !frame->whole;
+
+    return labnic_gro_receive(s, qi, frame->bytes, frame->len, &frame->packet,
+                              good);
 }
 
 /* False when the backend is to keep the frame, which may be several segments */
@@ -347,6 +357,16 @@ bool labnic_rx_frame(LabnicState *s, const uint8_t *buf, size_t size,
         labnic_rx_drop(s, size, LABNIC_COUNTER_RX_DISABLED, "queue disabled");
         return true;
     }
+    if (s->drv_features & LABNIC_FEATURE_RX_GRO) {
+        switch (labnic_rx_gather(s, qi, &frame)) {
+        case LABNIC_GRO_TAKEN:
+            return true;
+        case LABNIC_GRO_REFUSED:
+            return labnic_rx_no_buffer(s);
+        default:
+            break;
+        }
+    }
     return labnic_rx_deliver(s, qi, &frame);
 }
 
@@ -374,7 +394,7 @@ ssize_t labnic_rx_receive(NetClientState *nc, const uint8_t *buf, size_t size)
 /* Takes up what the backend holds; called whenever a reason may have gone */
 void labnic_rx_resume(LabnicState *s)
 {
-    if (s->rx_held) {
+    if (s->rx_held || s->gro_stuck) {
         qemu_bh_schedule(s->rx_bh);
     }
 }
@@ -384,17 +404,16 @@ void labnic_rx_bh(void *opaque)
     LabnicState *s = opaque;
 
     /* The start of a stopped VM flushes what is held, as does a fault's end */
-    if (!s->rx_held || s->faults.hung || !runstate_is_running()) {
+    if (!(s->rx_held || s->gro_stuck) || s->faults.hung ||
+        !runstate_is_running() || !labnic_enter(s)) {
         return;
     }
     trace_labnic_rx_flush(s->name);
     s->rx_held = false;
     s->rx_flushing = true;
+    labnic_gro_retry(s);
     qemu_flush_queued_packets(qemu_get_queue(s->nic));
     s->rx_flushing = false;
-    if (!labnic_enter(s)) {
-        return;
-    }
     for (unsigned qi = 0; qi < s->num_queues; qi++) {
         labnic_rx_notify(s, qi);
     }
@@ -424,6 +443,7 @@ void labnic_rx_stop(LabnicState *s, unsigned qi)
 {
     s->rx[qi].ring.enabled = false;
     labnic_irq_forget(s, false, qi);
+    labnic_gro_drop(s, qi);
     /* A held frame may be this queue's, and the others must not wait for it */
     labnic_rx_resume(s);
 }

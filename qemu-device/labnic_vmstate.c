@@ -163,7 +163,12 @@ static const char *labnic_state_fault(const LabnicState *s)
 
 static int labnic_pre_load(void *opaque)
 {
-    labnic_fault_forget(opaque);
+    LabnicState *s = opaque;
+
+    labnic_fault_forget(s);
+    for (unsigned qi = 0; qi < LABNIC_MAX_QUEUES; qi++) {
+        labnic_gro_forget(s, qi);
+    }
     return 0;
 }
 

@@ -108,6 +108,11 @@ def test_the_plugin_is_for_qemu_alone(spec: MachineSpec) -> None:
     assert value(command_line(replace(spec, data_dir=Path("/q/pc-bios"))), "-L") == "/q/pc-bios"
 
 
+def test_the_small_firmware_is_used_where_it_finds_its_kernel(spec: MachineSpec) -> None:
+    assert value(command_line(spec), "-bios") == "qboot.rom"
+    assert "-bios" not in command_line(replace(spec, backends={spec.nics[0].wire: "hubport,hubid=0"}))
+
+
 def test_by_hand_nothing_is_inherited(spec: MachineSpec) -> None:
     argv = command_line(replace(spec, by_hand=True, wires={}))
     assert value(argv, "-serial") == "mon:stdio"
