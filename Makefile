@@ -39,8 +39,8 @@ bench: ## labnic beside every other NIC of a QEMU that is built from source: rat
 cycles: ## A thousand times load, up, traffic, down, unload on the debug kernel
 	@$(LABNIC) cycles --kernel debug
 
-test-overlay: ## The device in a QEMU that is built from source, which takes minutes the first time
-	@$(LABNIC) --set qemu.source=overlay test device
+test-overlay: ## The device, and what the bench counts, in a QEMU that is built from source, which takes minutes once
+	@$(LABNIC) --set qemu.source=overlay test device tests/guest/test_bench.py
 
 mutants: ## Seeded bugs: put each into a copy of the sources, and see that the tests notice it
 	@$(LABNIC) mutants
