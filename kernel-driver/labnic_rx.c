@@ -19,11 +19,11 @@
 #define LABNIC_RX_BATCH		16
 
 /*
- * A queue is busy when an interrupt finds so many frames, and stays so while
- * one that was held back does: at the default hold, 40,000 frames a second.
+ * A queue is busy when a tick of the kernel's clock brings so many frames. At
+ * this rate one that waits for others has company soon, and below it nobody
+ * who sends one at a time is made to wait.
  */
-#define LABNIC_RX_BUSY		4
-#define LABNIC_RX_STILL_BUSY	10
+#define LABNIC_RX_BUSY		DIV_ROUND_UP(20000, HZ)
 
 /* A page holds headroom, the bytes, and what build_skb needs at the end. */
 #define LABNIC_RX_HEADROOM	(NET_SKB_PAD + NET_IP_ALIGN)
@@ -365,22 +365,28 @@ int labnic_rx_poll(struct labnic_rings *rings, int budget)
 	return work;
 }
 
+/* Was the queue busy when it was last measured? */
+static bool labnic_rx_busy(struct labnic_rx_ring *rx)
+{
+	unsigned long ticks = jiffies - rx->tick;
+
+	if (ticks) {
+		rx->busy = rx->since >= ticks * LABNIC_RX_BUSY;
+		rx->since = 0;
+		rx->tick += ticks;
+	}
+	return rx->busy;
+}
+
 /*
  * Ask for an interrupt when the next completion comes. It may wait for others
- * while each finds many frames; it may not where frames come one by one.
+ * where many come, and not where frames come one by one.
  */
 void labnic_rx_arm(struct labnic_rings *rings)
 {
 	struct labnic *nic = rings->queue->nic;
 	struct labnic_rx_ring *rx = &rings->rx;
-	bool hold = true;
-
-	if (READ_ONCE(nic->adaptive_rx)) {
-		rx->busy = rx->since >= (rx->busy ? LABNIC_RX_STILL_BUSY :
-						    LABNIC_RX_BUSY);
-		hold = rx->busy;
-	}
-	rx->since = 0;
+	bool hold = labnic_rx_busy(rx) || !READ_ONCE(nic->adaptive_rx);
 
 	WRITE_ONCE(rx->status->rx_irq_hold, hold ? READ_ONCE(nic->rx_hold) : 0);
 	WRITE_ONCE(rx->status->rx_irq_event, cpu_to_le32(rx->next));

@@ -240,35 +240,49 @@ def qmp(lab: Lab) -> Qmp:
     return lab.qmp
 
 
+def _another_lab(
+    state: Session,
+    cmdline: tuple[str, ...] = (),
+    kernel: str | None = None,
+    nics: Sequence[NicConfig] | None = None,
+    extra: tuple[str, ...] = (),
+) -> Lab:
+    """A lab beside that of the session, which is still to be started."""
+    config = state.settings()
+    if nics is not None:
+        config = config.model_copy(update={"nics": tuple(nics)})
+    state.extra_labs += 1
+    folder = state.artifacts() / f"lab-{state.extra_labs}"
+    made = Lab(config, state.parts(kernel or state.kernel()), folder, state.phases, parameters=cmdline, extra=extra)
+    state.others.append(made)
+    return made
+
+
 @pytest.fixture
 def lab_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
     """Boots another VM for this test: ``lab_factory(cmdline=(...), kernel=None, nics=None, extra=())``.
 
     ``cmdline`` are words for the kernel, ``extra`` for QEMU, ``nics`` replace those of the configuration.
     """
-    state = request.config.stash[_SESSION]
-    labs: list[Lab] = []
+    with contextlib.ExitStack() as labs:
 
-    def make(
-        cmdline: tuple[str, ...] = (),
-        kernel: str | None = None,
-        nics: Sequence[NicConfig] | None = None,
-        extra: tuple[str, ...] = (),
-    ) -> Lab:
-        config = state.settings()
-        if nics is not None:
-            config = config.model_copy(update={"nics": tuple(nics)})
-        state.extra_labs += 1
-        folder = state.artifacts() / f"lab-{state.extra_labs}"
-        parts = state.parts(kernel or state.kernel())
-        made = Lab(config, parts, folder, state.phases, parameters=cmdline, extra=extra)
-        labs.append(made)
-        state.others.append(made)
+        def make(**options: Any) -> Lab:
+            made = _another_lab(request.config.stash[_SESSION], **options)
+            labs.callback(made.close)
+            made.start()
+            return made
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def own_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A VM for one module, which gives it as ``lab`` by a fixture of that name: for what a kernel does not forget."""
+    made = _another_lab(request.config.stash[_SESSION])
+    try:
         made.start()
-        return made
-
-    yield make
-    for made in labs:
+        yield made
+    finally:
         made.close()
 
 

@@ -44,6 +44,12 @@ STRIDE = 7
 """Where the kernel's own allocations count as well, one of so many is tried; which ones, the seed decides."""
 
 
+@pytest.fixture(scope="module")
+def lab(own_lab: Lab) -> Lab:
+    """A VM of its own: the kernel's checkers lack memory, too, and lockdep remembers which locks they held then."""
+    return own_lab
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_leaks(lab: Lab) -> Iterator[None]:
     """What the failures of this module left behind is no other module's."""

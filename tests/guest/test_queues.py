@@ -74,7 +74,9 @@ def fifos(guest: Guest, nic: Nic) -> Iterator[None]:
     try:
         yield
     finally:
-        guest.sh(f"echo fq_codel >{setting}; tc qdisc del dev {nic.name} root")
+        guest.sh(f"echo fq_codel >{setting}")
+        # Another interface may have come in its place, with queues of its own.
+        guest.run(["tc", "qdisc", "del", "dev", nic.name, "root"])
 
 
 def sent_per_queue(guest: Guest, nic: Nic) -> dict[int, int]:

@@ -18,7 +18,7 @@ from labnic.nic import Nic
 
 from . import frames
 from .helpers import QUEUES, channels, eventually, set_channels, works
-from .test_queues import steered, steering_mac
+from .test_queues import fifos, steered, steering_mac
 
 USED = 4
 """Queue pairs in use."""
@@ -129,11 +129,12 @@ LIFECYCLES = {
 }
 
 
+@pytest.mark.expect_splat(WATCHDOG)  # a slow machine comes so far no sooner
 @pytest.mark.parametrize("change", LIFECYCLES)
 def test_nothing_is_sent_twice_over_the_life_of_a_stuck_queue(guest: Guest, nic: Nic, change: str) -> None:
     """Frames before the ring go with it; those that were sent are not sent again by the next life."""
     nic.ethtool("-G", "tx", "64")
-    with steered(guest, nic), nic.fault("tx-withhold", queue=STUCK, count=0):
+    with fifos(guest, nic), steered(guest, nic), nic.fault("tx-withhold", queue=STUCK, count=0):
         burst = numbered(nic, 0)
         frames.send_from_guest(guest, nic, burst)
         guest.sh(LIFECYCLES[change].format(name=nic.name), timeout=10.0)
