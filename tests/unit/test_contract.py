@@ -23,9 +23,10 @@ from labnic.contract.judge import (
 )
 from labnic.contract.rules import CHECKERS, NAMES, RULES
 from labnic.contract.run import PROVOCATIONS, model_of
-from labnic.contract.show import RULES_PART, replace_part, rules_table, write_page
+from labnic.contract.show import RULES_PART, rules_table, write_page
 from labnic.errors import UsageError
 from labnic.observer import ContractViolation, RuleReport
+from labnic.page import replace_part
 
 
 def seen(

@@ -15,8 +15,8 @@ from labnic.bench.contenders import CEILING, CONTENDERS, OURS
 from labnic.bench.result import Line, Result
 from labnic.bench.stats import Lead, Summary
 from labnic.build.cache import write_atomic
-from labnic.contract.show import replace_part
 from labnic.errors import UsageError
+from labnic.page import replace_part
 
 PART = "bench"
 """Name of the table's place in a page."""

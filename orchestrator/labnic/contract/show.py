@@ -16,6 +16,7 @@ from labnic.build.cache import write_atomic
 from labnic.contract.judge import KEPT, NO_CALLBACK, NO_KERNEL, NOT_PROVOKED, VIOLATED, Row, Verdict, counts
 from labnic.contract.rules import RULES
 from labnic.errors import UsageError
+from labnic.page import replace_part
 
 if TYPE_CHECKING:
     from labnic.contract.run import Verdicts
@@ -28,8 +29,6 @@ STYLES: Mapping[Verdict, str] = {
     NO_KERNEL: "dim",
 }
 
-MARK = "<!-- {}: {} -->"
-"""Lines of a page between which something generated stands: what it is, and "begin" or "end"."""
 
 RULES_PART, REPORT_PART = "contract rules", "contract report"
 
@@ -121,16 +120,6 @@ def write_page(path: Path, found: Sequence[Verdicts]) -> None:
     text = replace_part(text, RULES_PART, rules_table(), str(path))
     text = replace_part(text, REPORT_PART, report_table(found), str(path))
     write_atomic(path, text.encode())
-
-
-def replace_part(text: str, part: str, new: str, name: str = "the page") -> str:
-    """The page with another text between the marks of a part; raises `UsageError` when the marks are not there."""
-    begin, end = MARK.format(part, "begin"), MARK.format(part, "end")
-    head, begun, rest = text.partition(begin)
-    _, ended, tail = rest.partition(end)
-    if not begun or not ended:
-        raise UsageError(f"{name} has no place for the {part}", hint=f"it needs the lines {begin} and {end}")
-    return f"{head}{begin}\n{new}{end}{tail}"
 
 
 def rules_table() -> str:
