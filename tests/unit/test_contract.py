@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from labnic.build.cache import PROJECT
+from labnic.contract.control import GROUP_FRAMES, judge_group
 from labnic.contract.judge import (
     KEPT,
     NO_CALLBACK,
@@ -24,6 +26,7 @@ from labnic.contract.judge import (
 from labnic.contract.rules import CHECKERS, NAMES, RULES
 from labnic.contract.run import PROVOCATIONS, model_of
 from labnic.contract.show import RULES_PART, rules_table, write_page
+from labnic.contract.stage import Stage
 from labnic.errors import UsageError
 from labnic.observer import ContractViolation, RuleReport
 from labnic.page import replace_part
@@ -168,3 +171,25 @@ def test_a_page_without_marks_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         write_page(page, [])
     assert page.read_text() == "nothing\n"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "what"),
+    [
+        ([n for n in range(GROUP_FRAMES) if n not in (3, 4)], r"these were lost: \[3, 4\]"),
+        ([0, *range(GROUP_FRAMES)], "twice"),
+        ([1, 0, *range(2, GROUP_FRAMES)], "disordered"),
+    ],
+)
+def test_frames_lost_while_the_filter_changes_break_one_rule_alone(numbers: list[int], what: str) -> None:
+    """The same provocation shows rules of locks, which such a driver may well keep."""
+    done = Provoked("filters", ("M1", "M2", "X3", "X1"))
+    judge_group(Stage(cast("Any", None), done), numbers)
+    assert list(done.findings) == ["X3"]
+    assert any(re.search(what, finding.text) for finding in done.findings["X3"])
+
+
+def test_frames_that_all_came_are_a_proof() -> None:
+    done = Provoked("filters", ("X3",))
+    judge_group(Stage(cast("Any", None), done), range(GROUP_FRAMES))
+    assert (done.findings, list(done.proofs)) == ({}, ["X3"])
