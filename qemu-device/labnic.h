@@ -142,6 +142,7 @@ struct LabnicState {
     LabnicGro gro[LABNIC_MAX_QUEUES];
     uint32_t gro_stuck;         /* bit per queue pair: they found no buffers */
     bool gro_flushing;
+    LabnicTso gro_tso;          /* of what is flushed */
 
     /* Of the slots in force the valid addresses, packed for the search */
     uint64_t filter[LABNIC_ADDR_SLOTS];
@@ -172,8 +173,8 @@ struct LabnicState {
     int tx_cut_queue;
     LabnicTso tso;
 
-    /* A frame that came unfinished, and how it is cut */
-    uint8_t rx_bytes[LABNIC_TSO_MAX];
+    /* Of frames that came unfinished: one's bytes, another's segments */
+    uint8_t rx_bytes[LABNIC_FRAME_MAX];
     LabnicTso rx_tso;
 
     bool rx_held;               /* the backend holds frames for us */
@@ -270,7 +271,8 @@ void labnic_gro_exit(LabnicState *s);
 void labnic_vnet_init(LabnicState *s);
 void labnic_vnet_update(LabnicState *s);
 bool labnic_vnet_receive(LabnicState *s, const uint8_t *buf, size_t size);
-bool labnic_vnet_cut(LabnicState *s, const uint8_t *bytes, size_t size);
+bool labnic_vnet_cut(LabnicState *s, const uint8_t *bytes, size_t size,
+                     const LabnicTso *tso);
 
 /* labnic_filter.c */
 bool labnic_filter_wants(const LabnicState *s, const uint8_t *frame);

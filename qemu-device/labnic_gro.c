@@ -171,9 +171,9 @@ bool labnic_gro_flush(LabnicState *s, unsigned qi)
         if (!gro->finished) {
             labnic_gro_finish(gro);
         }
-        labnic_tso_begin(&s->rx_tso, gro->bytes, gro->len, gro->l4, gro->mss,
+        labnic_tso_begin(&s->gro_tso, gro->bytes, gro->len, gro->l4, gro->mss,
                          false);
-        whole = &s->rx_tso;
+        whole = &s->gro_tso;
     }
     s->gro_flushing = true;
     given = labnic_rx_frame(s, gro->bytes, gro->len, whole);

@@ -204,22 +204,24 @@ static void labnic_rx_fail(LabnicState *s, unsigned qi, uint32_t err)
 }
 
 /* No buffer takes the frame; false when the backend is to keep it */
-static bool labnic_rx_no_buffer(LabnicState *s)
+static bool labnic_rx_no_buffer(LabnicState *s, const LabnicRxFrame *frame)
 {
     if (s->backpressure) {
         return false;
     }
-    labnic_count(s, LABNIC_COUNTER_RX_NO_BUFFER);
+    s->counters[LABNIC_COUNTER_RX_NO_BUFFER] +=
+        frame->whole ? frame->whole->segments : 1;
     return true;
 }
 
 /* The same by a fault, which does not wait for a doorbell to end */
-static bool labnic_rx_stall(LabnicState *s, const LabnicFault *f)
+static bool labnic_rx_stall(LabnicState *s, const LabnicRxFrame *frame,
+                            const LabnicFault *f)
 {
     if (f->count) {
         qemu_bh_schedule(s->rx_bh);
     }
-    return labnic_rx_no_buffer(s);
+    return labnic_rx_no_buffer(s, frame);
 }
 
 /* The driver has got it, and each of its segments with headers of its own */
@@ -249,7 +251,7 @@ static bool labnic_rx_deliver(LabnicState *s, unsigned qi, LabnicRxFrame *frame)
     LabnicRxResult result;
 
     if (f) {
-        return labnic_rx_stall(s, f);
+        return labnic_rx_stall(s, frame, f);
     }
     labnic_audit_look(s, false, qi);
     result = labnic_rx_fetch(s, &q->ring, frame, &err);
@@ -257,10 +259,10 @@ static bool labnic_rx_deliver(LabnicState *s, unsigned qi, LabnicRxFrame *frame)
         result = labnic_rx_starve(s, qi, frame, &err);
     }
     if (result == LABNIC_RX_STARVED) {
-        return labnic_rx_no_buffer(s);
+        return labnic_rx_no_buffer(s, frame);
     }
     if (result == LABNIC_RX_SMALL) {
-        return labnic_vnet_cut(s, frame->bytes, frame->len);
+        return labnic_vnet_cut(s, frame->bytes, frame->len, frame->whole);
     }
     if (result == LABNIC_RX_BAD) {
         labnic_rx_fail(s, qi, err);
@@ -362,7 +364,7 @@ bool labnic_rx_frame(LabnicState *s, const uint8_t *buf, size_t size,
         case LABNIC_GRO_TAKEN:
             return true;
         case LABNIC_GRO_REFUSED:
-            return labnic_rx_no_buffer(s);
+            return labnic_rx_no_buffer(s, &frame);
         default:
             break;
         }

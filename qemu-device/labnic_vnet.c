@@ -49,17 +49,19 @@ static bool labnic_vnet_finish(LabnicState *s, const uint8_t *bytes,
 
 /*
  * Makes segments of a frame that the driver, or its short buffers, do not take
- * whole: that which rx_tso is about. What finds no buffer is lost, since the
- * backend would begin again with the first of them.
+ * whole. What finds no buffer is lost, since the backend would begin again with
+ * the first of them. It is rare, and what was put together before may have to
+ * be cut in the middle of it: hence a copy for each.
  */
-bool labnic_vnet_cut(LabnicState *s, const uint8_t *bytes, size_t size)
+bool labnic_vnet_cut(LabnicState *s, const uint8_t *bytes, size_t size,
+                     const LabnicTso *tso)
 {
+    g_autofree uint8_t *copy = g_memdup2(bytes, size);
     size_t at, len;
 
-    memcpy(s->rx_bytes, bytes, size);
-    for (uint32_t n = 0; n < s->rx_tso.segments; n++) {
-        len = labnic_tso_segment(&s->rx_tso, s->rx_bytes, n, &at);
-        if (!labnic_rx_frame(s, s->rx_bytes + at, len, NULL)) {
+    for (uint32_t n = 0; n < tso->segments; n++) {
+        len = labnic_tso_segment(tso, copy, n, &at);
+        if (!labnic_rx_frame(s, copy + at, len, NULL)) {
             labnic_rx_drop(s, len, LABNIC_COUNTER_RX_NO_BUFFER, "segment");
         }
     }
@@ -82,7 +84,7 @@ static bool labnic_vnet_segments(LabnicState *s, const uint8_t *bytes,
     if (s->rx_tso.segments > 1 && s->drv_features & LABNIC_FEATURE_RX_GRO) {
         return labnic_rx_frame(s, bytes, size, &s->rx_tso);
     }
-    return labnic_vnet_cut(s, bytes, size);
+    return labnic_vnet_cut(s, bytes, size, &s->rx_tso);
 }
 
 /* From the backend, with the header; false when it is to keep the frame */

@@ -26,6 +26,8 @@ from labnic.softnic import Nic
 
 from .bench import HW, MAC, SLOT, BenchOptions, MakeBench
 from .frames import PEER, frame
+from .test_rx_gro import changed
+from .test_rx_gro import cut as recut
 from .test_tso import shape_of, tso
 from .test_tx_csum import csum_of
 
@@ -334,3 +336,35 @@ def test_a_checksum_that_the_host_has_left_open_is_filled_in(tapped: Tapped, tcp
         tapped.host.send_unfinished(shape)
         (one,) = received(tapped, [shape.data])
         assert (one.verdict, one.coalesced) == (GOOD, None)
+
+
+@pytest.mark.parametrize("stride", [2048, 256])
+def test_segments_of_the_host_come_after_those_that_wait(tapped: Tapped, stride: int) -> None:
+    """The device puts together what the host has cut, and gives it first, into buffers of whatever length."""
+    tapped.pair.stop()
+    tapped.nic.accept("RX_CSUM", "RX_GRO", "MODERATION")
+    (tapped.pair,) = tapped.nic.start(0, rx_size=512, stride=stride)
+    tapped.pair.rx.hold(30_000)
+    tapped.nic.registers.put("RX_MODE", PROMISC=0)
+    flags = bytes([0x10])  # ACK
+    before = tapped.nic.registers.counters()
+    count = 0
+    for seed in range(5):
+        own, host = (untagged(number + seed, 20000, ipv6=False, to_host=False) for number in (60, 70))
+        own = changed(own, own.l4 + 13, flags)
+        cut = segments(own, 1400)[:-1]
+        for data in cut:
+            tapped.host.send(data)
+        tapped.host.send_unfinished(host, 1000)
+        wanted = cut + segments(host, 1000)
+        got: list[bytes] = []
+        while len(got) < len(wanted):
+            for one in tapped.pair.rx.receive():
+                if one.data[:6].hex(":") == MAC:
+                    got += recut(one)
+            tapped.pair.rx.fill()
+            tapped.pair.rx.kick()
+        assert got == wanted
+        count += len(wanted)
+    after = tapped.nic.registers.counters()
+    assert after["rx_frames"] - before["rx_frames"] == count
