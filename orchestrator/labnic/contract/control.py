@@ -67,6 +67,9 @@ GROUP_FRAMES = 200
 def filters(stage: Stage) -> None:
     """Groups come and go, promiscuous modes and a macvlan too: frames of a group that stays all arrive."""
     frame = bytes.fromhex(GROUP.replace(":", "")) + bytes.fromhex(stage.nic.peer_mac.replace(":", "")) + b"\x88\xb5"
+    # Some drivers' link takes its time to come back from the provocation before.
+    stage.nic.wait_carrier(True)
+    stage.nic.arp()
     stage.sh(f"ip maddr add {GROUP} dev $dev")
     try:
         with stage.nic.capture(f"ether dst {GROUP}") as capture, in_background(stage, CHURN):
