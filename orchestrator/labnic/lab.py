@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from labnic import patience
+from labnic import patience, tsc
 from labnic.agent import AgentPort, AgentServer
 from labnic.build import DRIVER_IN_GUEST, Driver, Kernel, Progress, QemuBuild, guest_cmdline
 from labnic.cmdline import DRIVER_NOT_LOADED, MODELS, MachineSpec, command_line, guest_parameters
@@ -204,7 +204,9 @@ class Lab:
             trace=self.config.qemu.trace,
             audit=self.config.qemu.audit,
             parameters=guest_parameters(
-                (*guest_cmdline(), *parts.kernel.parameters), self.config.nics, self.parameters
+                (*guest_cmdline(), *tsc.parameters(parts.accel.name, self.extra), *parts.kernel.parameters),
+                self.config.nics,
+                self.parameters,
             ),
             wires={name: wire.qemu_end.fileno() for name, wire in self.wires.items()},
             backends=self.backends,
