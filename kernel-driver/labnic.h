@@ -131,9 +131,9 @@ struct labnic_rx_ring {
 	u32 next;	/* completions seen, free running */
 	u32 fill;	/* buffers published, free running */
 	u32 kicked;	/* value of fill at the last doorbell decision */
-	unsigned long tick;	/* jiffies when it was measured */
+	unsigned long tick;	/* jiffies when the rate was last measured */
 	u32 since;	/* frames since then */
-	bool busy;	/* they came so fast that interrupts may wait */
+	bool busy;	/* so fast that interrupts may wait for each other */
 	bool dropping;	/* the rest of this frame is thrown away */
 	bool broken;	/* the device wrote nonsense; a reset is on its way */
 

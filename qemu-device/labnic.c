@@ -167,9 +167,7 @@ static void labnic_vm_state(void *opaque, bool running, RunState state)
     }
     if (!running) {
         /* What waits is in no saved state; the memory is saved after this */
-        for (unsigned qi = 0; qi < s->num_queues; qi++) {
-            labnic_gro_flush(s, qi);
-        }
+        labnic_gro_flush_all(s);
         labnic_leave(s);
         return;
     }

@@ -263,7 +263,9 @@ LabnicGroResult labnic_gro_receive(LabnicState *s, unsigned qi,
                                    const LabnicPacket *p, bool good);
 bool labnic_gro_flush(LabnicState *s, unsigned qi);
 void labnic_gro_forget(LabnicState *s, unsigned qi);
-void labnic_gro_drop(LabnicState *s, unsigned qi);
+void labnic_gro_drop(LabnicState *s, unsigned qi, enum labnic_counter why);
+void labnic_gro_flush_all(LabnicState *s);
+void labnic_gro_end(LabnicState *s);
 void labnic_gro_retry(LabnicState *s);
 void labnic_gro_exit(LabnicState *s);
 

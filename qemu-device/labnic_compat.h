@@ -63,7 +63,7 @@ static inline void labnic_use_vnet_hdr(NetClientState *peer, int len)
 }
 
 /*
- * "virtio-net: Add USO flags to vhost support", QEMU 8.2: one more kind of
+ * "tap: Add USO support to tap device.", QEMU 8.2: one more kind of
  * segments for each version of IP.
  */
 static inline void labnic_set_offload(NetClientState *peer, bool on)

@@ -14,11 +14,8 @@
 /* Where in the headers is what differs from one segment to the next */
 #define LABNIC_IPV4_LEN 2
 #define LABNIC_IPV4_ID 4
-#define LABNIC_IPV4_CSUM 10
 #define LABNIC_IPV6_LEN 4
-#define LABNIC_IPV6_HEADER 40
 #define LABNIC_TCP_SEQ 4
-#define LABNIC_TCP_DATA_OFFSET 12
 #define LABNIC_TCP_FLAGS 13
 
 /* One segment: headers as far as the payload, and nothing after that */
@@ -48,10 +45,10 @@ static bool labnic_gro_parse(LabnicSegment *seg, const uint8_t *bytes,
     seg->len = len;
     seg->l3 = p->l3;
     seg->l4 = p->l4;
-    seg->header = p->l4 + (bytes[p->l4 + LABNIC_TCP_DATA_OFFSET] >> 4) * 4;
+    seg->header = p->l4 + labnic_tcp_header_len(bytes + p->l4);
     seg->ipv6 = p->ipv6;
-    return (flags & ~TH_PUSH) == TH_ACK && seg->header >= p->l4 + 20 &&
-           seg->header < len;
+    return (flags & ~TH_PUSH) == TH_ACK &&
+           seg->header >= p->l4 + LABNIC_TCP_HEADER && seg->header < len;
 }
 
 static bool labnic_gro_same(const uint8_t *a, const uint8_t *b, size_t from,
@@ -194,13 +191,32 @@ void labnic_gro_forget(LabnicState *s, unsigned qi)
 }
 
 /* Nobody gets what is there, unless that is on its way to the driver */
-void labnic_gro_drop(LabnicState *s, unsigned qi)
+void labnic_gro_drop(LabnicState *s, unsigned qi, enum labnic_counter why)
 {
     LabnicGro *gro = &s->gro[qi];
 
     if (gro->segments && !s->gro_flushing) {
-        s->counters[LABNIC_COUNTER_RX_DISABLED] += gro->segments;
+        s->counters[why] += gro->segments;
         labnic_gro_forget(s, qi);
+    }
+}
+
+void labnic_gro_flush_all(LabnicState *s)
+{
+    for (unsigned qi = 0; qi < s->num_queues; qi++) {
+        labnic_gro_flush(s, qi);
+    }
+}
+
+/*
+ * Nothing waits any more: from here on the driver may want each segment by
+ * itself. What finds no buffers now is lost.
+ */
+void labnic_gro_end(LabnicState *s)
+{
+    labnic_gro_flush_all(s);
+    for (unsigned qi = 0; qi < s->num_queues; qi++) {
+        labnic_gro_drop(s, qi, LABNIC_COUNTER_RX_NO_BUFFER);
     }
 }
 

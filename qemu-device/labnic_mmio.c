@@ -127,6 +127,7 @@ static void labnic_write_global(LabnicState *s, hwaddr addr, uint32_t value)
 {
     switch (addr) {
     case LABNIC_REG_DRV_FEATURES:
+        labnic_gro_end(s);      /* by what the driver has accepted so far */
         s->drv_features = value & s->features;
         labnic_vnet_update(s);
         return;

@@ -18,10 +18,7 @@ QEMU_BUILD_BUG_ON(LABNIC_VNET_LEN != sizeof(struct virtio_net_hdr));
 /* Tags that are looked through on the way to the IP header */
 #define LABNIC_VLAN_TAGS 2
 
-#define LABNIC_IPV4_HEADER 20
-#define LABNIC_IPV6_HEADER 40
 #define LABNIC_UDP_HEADER 8
-#define LABNIC_TCP_HEADER 20
 
 static bool labnic_parse_ipv4(const uint8_t *frame, size_t size, size_t at,
                               LabnicPacket *p)
@@ -157,6 +154,16 @@ static uint64_t labnic_sum_pseudo(const uint8_t *frame, const LabnicPacket *p)
     return labnic_sum_add(sum, cpu_to_be16(p->end - p->l4));
 }
 
+/* Fills in the checksum of an IPv4 header */
+static void labnic_csum_ipv4(uint8_t *ip, size_t len)
+{
+    uint16_t csum = 0;
+
+    memcpy(ip + LABNIC_IPV4_CSUM, &csum, sizeof(csum));
+    csum = ~labnic_sum_fold(labnic_sum(ip, len));
+    memcpy(ip + LABNIC_IPV4_CSUM, &csum, sizeof(csum));
+}
+
 /*
  * Makes the checksums of a TCP packet those of a frame to be cut: that of the
  * IPv4 header is right, and TCP has the sum of the pseudo header.
@@ -170,9 +177,7 @@ void labnic_csum_unfinish(uint8_t *frame, size_t len)
     csum = labnic_sum_fold(labnic_sum_pseudo(frame, &p));
     memcpy(frame + p.l4 + LABNIC_TCP_CSUM, &csum, sizeof(csum));
     if (!p.ipv6) {
-        memset(frame + p.l3 + 10, 0, sizeof(csum));
-        csum = ~labnic_sum_fold(labnic_sum(frame + p.l3, p.l4 - p.l3));
-        memcpy(frame + p.l3 + 10, &csum, sizeof(csum));
+        labnic_csum_ipv4(frame + p.l3, p.l4 - p.l3);
     }
 }
 
@@ -221,7 +226,7 @@ uint32_t labnic_tso_begin(LabnicTso *tso, const uint8_t *frame, size_t len,
         !labnic_tso_place_ok(&p, start) || start + LABNIC_TCP_HEADER > len) {
         return LABNIC_ERR_TSO_HEADER;
     }
-    header = start + (frame[start + 12] >> 4) * 4;
+    header = start + labnic_tcp_header_len(frame + start);
     if (header < start + LABNIC_TCP_HEADER || header > len) {
         return LABNIC_ERR_TSO_HEADER;
     }
@@ -243,8 +248,6 @@ uint32_t labnic_tso_begin(LabnicTso *tso, const uint8_t *frame, size_t len,
 static void labnic_tso_ip(const LabnicTso *tso, uint8_t *ip, size_t len,
                           uint32_t n)
 {
-    uint16_t csum = 0;
-
     if (tso->ipv6) {
         stw_be_p(ip + 4, len - LABNIC_IPV6_HEADER);
         return;
@@ -253,9 +256,7 @@ static void labnic_tso_ip(const LabnicTso *tso, uint8_t *ip, size_t len,
     if (!tso->fixed_id) {
         stw_be_p(ip + 4, lduw_be_p(ip + 4) + n);
     }
-    memcpy(ip + 10, &csum, sizeof(csum));
-    csum = ~labnic_sum_fold(labnic_sum(ip, tso->l4 - tso->l3));
-    memcpy(ip + 10, &csum, sizeof(csum));
+    labnic_csum_ipv4(ip, tso->l4 - tso->l3);
 }
 
 /*

@@ -30,8 +30,19 @@ static inline size_t labnic_packet_addrs_len(const LabnicPacket *p)
     return p->ipv6 ? 32 : 8;
 }
 
-/* Bytes from the beginning of the TCP header to its checksum */
+#define LABNIC_IPV4_HEADER 20
+#define LABNIC_IPV6_HEADER 40
+#define LABNIC_TCP_HEADER 20
+
+/* Bytes from the beginning of the header to its checksum */
+#define LABNIC_IPV4_CSUM 10
 #define LABNIC_TCP_CSUM 16
+
+/* Bytes of a TCP header with its options, as it says; 20 of it are there */
+static inline size_t labnic_tcp_header_len(const uint8_t *tcp)
+{
+    return (tcp[12] >> 4) * 4;
+}
 
 /*
  * What goes before a frame to a backend that takes it: what is left to do. The

@@ -319,25 +319,13 @@ static LabnicGroResult labnic_rx_gather(LabnicState *s, unsigned qi,
                               good);
 }
 
-/* False when the backend is to keep the frame, which may be several segments */
-bool labnic_rx_frame(LabnicState *s, const uint8_t *buf, size_t size,
-                     const LabnicTso *whole)
+/* Whether nobody wants the frame, so that it was dropped */
+static bool labnic_rx_unwanted(LabnicState *s, const LabnicRxFrame *frame)
 {
-    LabnicRxFrame frame = { .bytes = buf, .len = size, .whole = whole };
-    size_t longest = size;
-    unsigned qi;
+    size_t size = frame->len;
+    size_t longest = frame->whole ? frame->whole->header_len +
+                                    frame->whole->mss : size;
 
-    if (unlikely(whole)) {
-        longest = whole->header_len + whole->mss;
-        frame.coalesced =
-            whole->mss << ctz32(LABNIC_RX_CMPL_COALESCED_MSS) |
-            whole->l4 << ctz32(LABNIC_RX_CMPL_COALESCED_TCP_START) |
-            (whole->ipv6 ? LABNIC_RX_CMPL_COALESCED_IPV6 : 0);
-    }
-
-    if (labnic_dead(s)) {
-        return s->faults.gone || !s->backpressure;
-    }
     if (!labnic_enabled(s)) {
         labnic_rx_drop(s, size, LABNIC_COUNTER_RX_DISABLED, "device disabled");
         return true;
@@ -350,8 +338,37 @@ bool labnic_rx_frame(LabnicState *s, const uint8_t *buf, size_t size,
         labnic_rx_drop(s, size, LABNIC_COUNTER_RX_TOO_LONG, "too long");
         return true;
     }
-    if (!labnic_filter_wants(s, buf)) {
+    if (!labnic_filter_wants(s, frame->bytes)) {
         labnic_rx_drop(s, size, LABNIC_COUNTER_RX_FILTERED, "filtered");
+        return true;
+    }
+    return false;
+}
+
+/* The COALESCED word of a frame that is these segments */
+static uint32_t labnic_rx_coalesced(const LabnicTso *whole)
+{
+    return whole->mss << ctz32(LABNIC_RX_CMPL_COALESCED_MSS) |
+           whole->l4 << ctz32(LABNIC_RX_CMPL_COALESCED_TCP_START) |
+           (whole->ipv6 ? LABNIC_RX_CMPL_COALESCED_IPV6 : 0);
+}
+
+/* False when the backend is to keep the frame, which may be several segments */
+bool labnic_rx_frame(LabnicState *s, const uint8_t *buf, size_t size,
+                     const LabnicTso *whole)
+{
+    LabnicRxFrame frame = {
+        .bytes = buf,
+        .len = size,
+        .whole = whole,
+        .coalesced = whole ? labnic_rx_coalesced(whole) : 0,
+    };
+    unsigned qi;
+
+    if (labnic_dead(s)) {
+        return s->faults.gone || !s->backpressure;
+    }
+    if (labnic_rx_unwanted(s, &frame)) {
         return true;
     }
     qi = labnic_rx_inspect(s, &frame);
@@ -445,7 +462,7 @@ void labnic_rx_stop(LabnicState *s, unsigned qi)
 {
     s->rx[qi].ring.enabled = false;
     labnic_irq_forget(s, false, qi);
-    labnic_gro_drop(s, qi);
+    labnic_gro_drop(s, qi, LABNIC_COUNTER_RX_DISABLED);
     /* A held frame may be this queue's, and the others must not wait for it */
     labnic_rx_resume(s);
 }

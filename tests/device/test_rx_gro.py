@@ -17,7 +17,7 @@ from packets import Shape, segments
 from labnic.qtest import wait_until
 from labnic.rings import Coalesced, QueuePair, Received
 
-from .bench import HW, MAC, Bench
+from .bench import HW, MAC, Bench, MakeBench
 from .frames import PEER, frame
 
 HOLD = 30_000
@@ -224,6 +224,29 @@ def test_without_buffers_nothing_is_lost_and_the_order_stays(bench: Bench) -> No
     bench.cable.send(sent[-1])
     got = line.receive(sent)
     assert len(got) < len(sent) / 4
+
+
+def test_a_driver_that_takes_them_no_more_has_got_what_waits(line: Line) -> None:
+    """Before its change of mind and in order; what comes after that comes one by one."""
+    parts = segments(stream(45, 8000, ipv6=True), 1000)
+    line.bench.cable.send(*parts[:3])
+    line.bench.cable.wait_taken()
+    line.bench.nic.accept("RX_CSUM", "MODERATION")
+    line.bench.cable.send(*parts[3:])
+    got = line.receive(parts)
+    assert [one.coalesced is None for one in got] == [False] + [True] * 5
+
+
+def test_what_a_device_without_backpressure_has_no_buffers_for_counts_as_often_as_it_has_segments(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(backpressure="off")
+    line = start(bench, *FEATURES, rx_size=64)
+    bench.cable.send(*[frame()] * 64)
+    wait_until(lambda: line.pair.rx.head == 65, "the buffers to be used up")
+    parts = segments(stream(46, 5000, ipv6=False, flags=ACK | PSH), 1000)
+    bench.cable.send(*parts)
+    wait_until(lambda: bench.nic.registers.counter("rx_no_buffer") == len(parts), "the segments to be lost")
 
 
 def test_a_stopped_queue_forgets_what_waits(line: Line) -> None:

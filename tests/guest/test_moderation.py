@@ -128,8 +128,8 @@ def test_received_frames_share_an_interrupt(guest: Guest, nic: Nic) -> None:
         nic.wire.send(frames.to_guest(nic, 60, seed=number))
         time.sleep(0.002)
     settled(lambda: device_counters(nic))
-    # One by one they would be 40. The time of a slow machine may end some of the waits.
-    assert rounds <= queue_interrupts(guest, nic) - before < rounds * share / 2
+    # One by one they would be 40. The time of a slow machine may end some of the waits, and bring many at once.
+    assert 0 < queue_interrupts(guest, nic) - before < rounds * share / 2
 
 
 @contextmanager

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import packets
 import pytest
 from packets import Shape
 
+from labnic import hwmap
 from labnic.nic import Nic
 from labnic.wire import Frame
 
 from .frames import assert_same
 from .helpers import deltas, device_counters, eventually, settled, works
+from .test_ethtool import registers
 from .test_offload import features
 
-DRV_FEATURES = 0x0C
-RX_GRO = 1 << 5
-"""The register and its bit in the hardware map."""
-IPV6, TCP_START = 1 << 15, 16
-"""Bit and place in the word."""
+HW = hwmap.load(hwmap.default_path())
+COALESCED = HW.struct("RX_CMPL").word("COALESCED")
 PAYLOAD, MSS = 1300, 500
 ETH_HLEN = 14
 
@@ -47,14 +47,17 @@ def segment(nic: Nic, seed: int, *, ipv6: bool) -> Shape:
 
 def word(shape: Shape, mss: int = MSS) -> int:
     """What the device would write."""
-    return mss | shape.l4 << TCP_START | (IPV6 if shape.ipv6 else 0)
+    value = 0
+    for name, content in (("MSS", mss), ("TCP_START", shape.l4), ("IPV6", int(shape.ipv6))):
+        value = COALESCED.field(name).put(content, value)
+    return value
 
 
 def accepted(nic: Nic) -> bool:
     """Whether the driver has told the device that it takes segments in one frame."""
-    from .test_ethtool import registers
-
-    return bool(int.from_bytes(registers(nic)[DRV_FEATURES : DRV_FEATURES + 4], "little") & RX_GRO)
+    register = HW.reg("DRV_FEATURES")
+    value = int.from_bytes(registers(nic)[register.offset : register.offset + register.size], "little")
+    return bool(register.field("RX_GRO").get(value))
 
 
 def test_the_device_is_told_whether_the_driver_takes_segments_in_one_frame(nic: Nic) -> None:
@@ -108,9 +111,9 @@ NONSENSE = {
     "no size": lambda shape: word(shape, 0),
     "one segment": lambda shape: word(shape, PAYLOAD),
     "longer than a frame": lambda shape: word(shape, 0x3FFF),
-    "TCP in the Ethernet header": lambda shape: MSS | 4 << TCP_START,
-    "TCP at the end": lambda shape: MSS | (len(shape.data) - 10) << TCP_START,
-    "TCP past the frame": lambda shape: MSS | 0x3FFF << TCP_START,
+    "TCP in the Ethernet header": lambda shape: word(replace(shape, l4=4)),
+    "TCP at the end": lambda shape: word(replace(shape, l4=len(shape.data) - 10)),
+    "TCP past the frame": lambda shape: word(replace(shape, l4=0x3FFF)),
     "all ones": lambda shape: 0xFFFF_FFFF,
 }
 

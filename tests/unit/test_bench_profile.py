@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from labnic.bench.profile import Symbols
+from labnic.bench.profile import GONE, Symbols
 from labnic.bench.result import Cell, Result
 from labnic.bench.sample import Sample
 from labnic.bench.show import profiles
@@ -23,7 +23,17 @@ def test_a_place_belongs_to_the_function_that_begins_there_or_before() -> None:
     assert symbols.at(0xFFFFFFFF810001F0) == "first"
     assert symbols.at(0xFFFFFFFF81000200) == "second"
     assert symbols.at(0xFFFFFFFFC0000040) == "labnic_start_xmit"
-    assert symbols.at(0x1000) == "?"
+    assert symbols.at(0x1000) == GONE
+
+
+def test_a_place_in_no_module_that_is_loaded_belongs_to_none() -> None:
+    """Where a module was, what comes before it in memory is another one, which has nothing to do with it."""
+    areas = "0xffffffffc0000000-0xffffffffc0002000    8192 load_module+0x1 pages=1\n"
+    symbols = Symbols.parse(KALLSYMS, areas)
+    assert symbols.at(0xFFFFFFFFC0000040) == "labnic_start_xmit"
+    assert symbols.at(0xFFFFFFFFC0001FF0) == "labnic_start_xmit"
+    assert symbols.at(0xFFFFFFFFC0002000) == GONE
+    assert symbols.at(0xFFFFFFFF81000100) == "first"
 
 
 def test_a_profile_has_the_instructions_of_a_frame_the_most_first() -> None:

@@ -63,7 +63,7 @@ def profiles(result: Result, console: Console | None = None) -> None:
     """Print in which functions the kernel's instructions are, for each row and contender that was looked at."""
     console = console or Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     for row, cells in result.cells.items():
-        found = {name: cell.profile() for name, cell in cells.items() if cell.profile()}
+        found = {name: profile for name, cell in cells.items() if (profile := cell.profile())}
         if not found:
             continue
         title = f"{result.titles[row]}: kernel instructions a frame, by function"
