@@ -12,8 +12,10 @@ import pytest
 
 from labnic.bench import backend, tcp
 from labnic.bench.contenders import choose
-from labnic.bench.stage import SETTINGS, machine_config
+from labnic.bench.sample import Sample
+from labnic.bench.stage import SETTINGS, Port, machine_config
 from labnic.build.cache import Cache
+from labnic.command import Result
 from labnic.config import Config
 
 FEATURES = """\
@@ -39,56 +41,65 @@ def listener() -> Iterator[socket.socket]:
         yield listener
 
 
-def run(stream: Path, listener: socket.socket, *words: str) -> subprocess.Popen[str]:
-    command = [str(stream), "127.0.0.1", str(listener.getsockname()[1]), *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def start(stream: Path, listener: socket.socket, *words: str) -> subprocess.Popen[str]:
+    command = [str(stream), "connect", "127.0.0.1", str(listener.getsockname()[1]), *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_what_the_guest_sends_is_counted_and_compared(stream: Path, listener: socket.socket) -> None:
-    with run(stream, listener, "send", "0.05") as guest, listener.accept()[0] as connection:
-        total, seconds, good = tcp._receive(connection)
-        connection.close()
-        out, _ = guest.communicate(timeout=10)
-    assert total == int(out.split()[0]) > 0
-    assert seconds > 0
-    assert good
-
-
-def test_what_the_guest_receives_is_counted_and_compared(stream: Path, listener: socket.socket) -> None:
-    with run(stream, listener, "receive") as guest, listener.accept()[0] as connection:
-        total, seconds, _ = tcp._send(connection, 0.05)
-        out, _ = guest.communicate(timeout=10)
-    assert guest.returncode == 0
-    assert total == int(out.split()[0]) > 0
-    assert seconds >= 0.05
+@pytest.mark.parametrize("out", [True, False])
+def test_the_host_is_the_other_end_of_what_the_guest_connects_to(
+    stream: Path, listener: socket.socket, out: bool
+) -> None:
+    sending, receiving = ("send", "0.05"), ("receive",)
+    with start(stream, listener, *(sending if out else receiving)) as guest:
+        here = tcp._on_host(listener.accept()[0], receiving if out else sending)
+        said, _ = guest.communicate(timeout=10)
+    assert (here.status, guest.returncode) == (0, 0), here
+    assert int(said.split()[0]) == int(here.stdout.split()[0]) > 0
 
 
 def test_the_guest_connects_to_itself_whoever_is_ready_first(stream: Path, listener: socket.socket) -> None:
     """As between two of its NICs: the port is free again, and who sends tries until the other listens."""
-    port = str(listener.getsockname()[1])
+    end = ["127.0.0.1", str(listener.getsockname()[1])]
     listener.close()
-    command = [str(stream), "127.0.0.1", port]
-    with subprocess.Popen([*command, "send", "0.05"], stdout=subprocess.PIPE, text=True) as sender:
-        receiver = subprocess.run([*command, "listen"], capture_output=True, text=True, timeout=10)
+    with subprocess.Popen([stream, "connect", *end, "send", "0.05"], stdout=subprocess.PIPE, text=True) as sender:
+        receiver = subprocess.run([stream, "listen", *end, "receive"], capture_output=True, text=True, timeout=10)
         sent, _ = sender.communicate(timeout=10)
     assert receiver.returncode == 0, receiver.stderr
     assert receiver.stdout.split()[0] == sent.split()[0]
 
 
-def test_a_wrong_byte_is_noticed_at_either_end(stream: Path, listener: socket.socket) -> None:
-    wrong = bytearray(tcp.PATTERN)
+@pytest.mark.parametrize("right", [0, 1, 200])
+def test_wrong_bytes_are_noticed(stream: Path, listener: socket.socket, right: int) -> None:
+    """One among the first, and a block of them after as many as are looked at each."""
+    with start(stream, listener, "send", "0.01") as guest, listener.accept()[0] as connection:
+        block = connection.recv(1 << 16, socket.MSG_WAITALL)
+        connection.close()
+        guest.communicate(timeout=10)
+    wrong = bytearray(block)
     wrong[-1] ^= 1
-    with run(stream, listener, "receive") as guest, listener.accept()[0] as connection:
-        connection.sendall(tcp.PATTERN + wrong)
+    with start(stream, listener, "receive") as guest, listener.accept()[0] as connection:
+        for _ in range(right):
+            connection.sendall(block)
+        connection.sendall(wrong if right < 2 else bytes(len(block)))
         connection.close()
         guest.communicate(timeout=10)
     assert guest.returncode == tcp.WRONG_BYTE
-    sender = socket.create_connection(listener.getsockname())
-    connection, _ = listener.accept()
-    sender.sendall(wrong)
-    sender.close()
-    with connection:
-        assert tcp._receive(connection)[2] is False
+
+
+def test_a_connection_too_short_to_be_timed_has_no_throughput(stream: Path, listener: socket.socket) -> None:
+    with start(stream, listener, "send", "0.0001") as guest:
+        here = tcp._on_host(listener.accept()[0], ("receive",))
+        said, _ = guest.communicate(timeout=10)
+    there = Result(("stream",), guest.returncode, said, "")
+    port = Port(choose(["labnic"])[0], pktgen=None, tx_queues=1)  # type: ignore[arg-type]  # nobody asks it
+    assert tcp._sample(port, there, here) == Sample()
+
+
+def test_an_end_with_other_words_says_which_there_are(stream: Path) -> None:
+    for words in ((), ("connect", "nowhere", "1", "receive"), ("stdin",), ("stdin", "send"), ("stdin", "receive", "1")):
+        said = subprocess.run([stream, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
+        assert (said.returncode, said.stderr[:13]) == (2, "usage: stream"), words
 
 
 def test_offloads_are_found_by_the_names_that_switch_them() -> None:

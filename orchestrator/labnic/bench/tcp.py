@@ -2,14 +2,15 @@
 """Bulk TCP between the guest's stack and the host's, with the NIC's offloads and without.
 
 The guest always connects, since a backend without privileges (QEMU's user network) takes connections one way alone; who
-sends is another matter.  It is measured here, from the first byte to the last.
+sends is another matter.  The same small program is at both ends: a slow one on the host would bound every NIC.
 """
 
 from __future__ import annotations
 
 import contextlib
+import shlex
 import socket
-import time
+import subprocess
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,9 @@ from labnic.bench.stage import Port, Stage
 from labnic.bench.traffic import Measure
 from labnic.build.cache import Cache
 from labnic.build.program import IN_GUEST, build_program
+from labnic.command import Result
 from labnic.errors import CommandTimeoutError
+from labnic.machine import leashed
 from labnic.patience import patient
 
 SOURCE = Path(__file__).with_name("stream.c")
@@ -35,13 +38,8 @@ LONGER = 2.0
 LIMIT = 20.0
 """Seconds that a connection may take beyond its time."""
 
-BLOCK = 1 << 18
-
 WRONG_BYTE = 3
-"""The status of the guest's end when what it received was not the pattern."""
-
-PATTERN_SIZE = 65536  # as in stream.c
-PATTERN = bytes((index * 0x9E3779B1 & 0xFFFFFFFF) >> 24 for index in range(PATTERN_SIZE))
+"""The status of an end when what it received was not the pattern."""
 
 OFFLOADS = {
     "rx-checksumming": "rx",
@@ -56,7 +54,7 @@ OFFLOADS = {
 
 
 def build_stream(cache: Cache) -> Path:
-    """The guest's end, which needs no library of the guest; raises `BuildError` with what the compiler said."""
+    """Either end, which needs no library of the guest; raises `BuildError` with what the compiler said."""
     return build_program(SOURCE, cache, IN_GUEST)
 
 
@@ -69,18 +67,42 @@ def _transfer(stage: Stage, port: Port, out: bool, offloads: bool) -> Sample:
     if port.nic is None:
         raise NotMeasurableError("it has no hardware")
     _install(stage)
-    seconds = stage.seconds * LONGER
+    send, receive = ("send", str(stage.seconds * LONGER)), ("receive",)
     with contextlib.nullcontext() if offloads else without_offloads(stage, port), _listener() as listener:
-        where = [PROGRAM, port.nic.peer_ip, str(listener.getsockname()[1])]
-        with stage.lab.guest.start([*where, *(["send", str(seconds)] if out else ["receive"])]) as process:
-            connection = _accept(listener, port)
-            with connection:
-                done, took, good = _receive(connection) if out else _send(connection, seconds)
-            result = process.wait(LIMIT)
-    wrong = not good or result.status == WRONG_BYTE
-    if not wrong and (result.status or int(result.stdout.split()[0]) != done):
-        raise CommandTimeoutError(f"{port.contender.name}: the connection broke", log=str(result).splitlines())
-    return Sample({THROUGHPUT.name: done * 8 / took / 1e6}, bad=int(wrong))
+        where = [PROGRAM, "connect", port.nic.peer_ip, str(listener.getsockname()[1])]
+        with stage.lab.guest.start([*where, *(send if out else receive)]) as process:
+            here = _on_host(_accept(listener, port), receive if out else send)
+            there = process.wait(LIMIT)
+    return _sample(port, *((there, here) if out else (here, there)))
+
+
+def _sample(port: Port, sender: Result, receiver: Result) -> Sample:
+    """What arrived, by the receiver's clock."""
+    if not sender.ok or receiver.status not in (0, WRONG_BYTE):
+        said = f"{sender}\n{receiver}".splitlines()
+        raise CommandTimeoutError(f"{port.contender.name}: the connection broke", log=said)
+    total, timed, seconds = receiver.stdout.split()
+    wrong = receiver.status == WRONG_BYTE or total != sender.stdout.split()[0]
+    values = {THROUGHPUT.name: int(timed) * 8 / float(seconds) / 1e6} if int(timed) else {}
+    return Sample(values, bad=int(wrong))
+
+
+def _on_host(connection: socket.socket, words: Sequence[str]) -> Result:
+    """Our end of the connection; it is closed afterwards."""
+    command = [str(build_stream(Cache())), "stdin", *words]
+    with connection:
+        try:
+            done = subprocess.run(
+                leashed(command, {}),
+                stdin=connection.fileno(),
+                capture_output=True,
+                text=True,
+                timeout=patient(LIMIT),
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise CommandTimeoutError(f"`{shlex.join(command)}` does not end within {LIMIT:g} s") from None
+    return Result(tuple(command), done.returncode, done.stdout, done.stderr)
 
 
 def between_nics(*, offloads: bool) -> Measure:
@@ -93,19 +115,13 @@ def _between_nics(stage: Stage, port: Port, offloads: bool) -> Sample:
         raise NotMeasurableError("it has no twin")
     _install(stage)
     start = stage.lab.guest.start
-    where = [PROGRAM, port.nic.peer_ip, PAIR_PORT]
+    where = (port.nic.peer_ip, PAIR_PORT)
     with (
         contextlib.nullcontext() if offloads else without_offloads(stage, port),
-        start([*port.twin.enter, *where, "listen"]) as receiver,
-        start([*where, "send", str(stage.seconds * LONGER)]) as sender,
+        start([*port.twin.enter, PROGRAM, "listen", *where, "receive"]) as receiver,
+        start([PROGRAM, "connect", *where, "send", str(stage.seconds * LONGER)]) as sender,
     ):
-        sent, received = sender.wait(LIMIT), receiver.wait(LIMIT)
-    if not sent.ok or received.status not in (0, WRONG_BYTE):
-        said = f"{sent}\n{received}".splitlines()
-        raise CommandTimeoutError(f"{port.contender.name}: the connection broke", log=said)
-    total, seconds = received.stdout.split()
-    wrong = received.status == WRONG_BYTE or total != sent.stdout.split()[0]
-    return Sample({THROUGHPUT.name: int(total) * 8 / float(seconds) / 1e6}, bad=int(wrong))
+        return _sample(port, sender.wait(LIMIT), receiver.wait(LIMIT))
 
 
 def _install(stage: Stage) -> None:
@@ -155,34 +171,4 @@ def _accept(listener: socket.socket, port: Port) -> socket.socket:
         connection, _ = listener.accept()
     except TimeoutError:
         raise CommandTimeoutError(f"{port.contender.name}: the guest does not connect") from None
-    connection.settimeout(patient(LIMIT))
     return connection
-
-
-def _receive(connection: socket.socket) -> tuple[int, float, bool]:
-    """Bytes, seconds from the first to the last, and whether each was right."""
-    expected = memoryview(PATTERN * (BLOCK // PATTERN_SIZE + 1))
-    buffer = bytearray(BLOCK)
-    view = memoryview(buffer)
-    total, good = 0, True
-    begin = end = 0.0
-    while count := connection.recv_into(buffer):
-        end = time.monotonic()
-        begin = begin or end
-        at = total % PATTERN_SIZE
-        good = good and view[:count] == expected[at : at + count]
-        total += count
-    return total, max(end - begin, 1e-3), good
-
-
-def _send(connection: socket.socket, seconds: float) -> tuple[int, float, bool]:
-    """Bytes, and seconds until the other end had them all."""
-    begin = time.monotonic()
-    total = 0
-    block = PATTERN * (BLOCK // PATTERN_SIZE)
-    while time.monotonic() < begin + seconds:
-        connection.sendall(block)
-        total += len(block)
-    connection.shutdown(socket.SHUT_WR)
-    connection.recv(1)
-    return total, time.monotonic() - begin, True
