@@ -85,7 +85,7 @@ class MachineSpec:
     run: Path
     directory: Path
     plugin: Path | None = None
-    data_dir: Path | None = None
+    data_dirs: tuple[Path, ...] = ()
     parameters: tuple[str, ...] = ()
     trace: str = ""
     audit: bool = False
@@ -129,7 +129,7 @@ def _machine(spec: MachineSpec) -> list[str]:
     # -no-reboot and panic=exit-failure: without both, a guest's panic ends QEMU with status 0.
     return [
         *("-name", "labnic"),
-        *(("-L", str(spec.data_dir)) if spec.data_dir else ()),
+        *(word for folder in spec.data_dirs for word in ("-L", str(folder))),
         *("-nodefaults", "-no-user-config", "-display", "none"),
         *("-machine", "q35,usb=off,vmport=off"),
         *("-accel", _tcg(spec) if spec.accel == "tcg" else spec.accel),

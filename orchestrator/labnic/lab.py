@@ -193,7 +193,7 @@ class Lab:
             binary=parts.qemu.binary,
             qemu_version=parts.qemu.version,
             plugin=parts.qemu.plugin,
-            data_dir=parts.qemu.data_dir,
+            data_dirs=parts.qemu.data_dirs,
             machine=self.config.machine.with_memory(parts.kernel.memory),
             accel=parts.accel.name,
             kernel=parts.kernel.vmlinux,

@@ -49,7 +49,7 @@ class QemuFiles:
 
     binary: Path
     plugin: Path | None = None
-    data_dir: Path | None = None
+    data_dirs: tuple[Path, ...] = ()
 
 
 def make_rom(path: Path) -> Path:
@@ -188,8 +188,8 @@ class Bench:
         wire, wire_theirs = self._pair(socket.SOCK_DGRAM)
         theirs = (qtest_theirs, monitor_theirs, wire_theirs)
         command = [str(files.binary)]
-        if files.data_dir:
-            command += ["-L", str(files.data_dir)]
+        for folder in files.data_dirs:
+            command += ["-L", str(folder)]
         command += [
             *("-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35,usb=off,vmport=off"),
             *("-accel", "qtest" if self.options.own_clock else "tcg"),

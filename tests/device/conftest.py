@@ -39,7 +39,7 @@ def qemu_files(request: pytest.FixtureRequest) -> QemuFiles:
     config: Config = load_settings(None).config
     project = Path(request.config.getoption("labnic_project", None) or PROJECT)
     built = build_qemu(config, Cache(), PlainProgress(), project)
-    return QemuFiles(binary or built.binary, built.plugin, built.data_dir)
+    return QemuFiles(binary or built.binary, built.plugin, built.data_dirs)
 
 
 @pytest.fixture(scope="session")

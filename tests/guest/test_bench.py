@@ -8,7 +8,7 @@ from pathlib import Path
 from labnic.bench import contenders, rows, run
 from labnic.bench.profile import GONE
 from labnic.bench.result import Result
-from labnic.bench.sample import INSTRUCTIONS, MEDIAN, MMIO, RATE
+from labnic.bench.sample import INSTRUCTIONS, MEDIAN, MMIO, RATE, THROUGHPUT
 from labnic.lab import Lab
 from labnic.report import Phases
 
@@ -47,3 +47,11 @@ def test_what_a_frame_costs_is_counted_where_qemu_takes_plugins(lab: Lab, tmp_pa
     profile = result.cell("count-tx-b1", "labnic").profile()
     assert {"labnic_start_xmit", GONE} <= set(profile)
     assert not any("mirred" in name for name in profile)
+
+
+def test_two_nics_of_one_guest_meet_on_a_hub(lab: Lab, tmp_path: Path) -> None:
+    """A guest with a hub among its wires boots with whichever QEMU, and one NIC's bytes come to the other."""
+    result = bench(lab, tmp_path, "tcp-pair-on-hub")
+    (line,) = result.lines()
+    assert (line.row, line.quantity) == ("tcp-pair-on-hub", THROUGHPUT)
+    assert line.summaries["labnic"].median > 0

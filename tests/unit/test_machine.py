@@ -105,7 +105,11 @@ def test_kvm_gets_the_hosts_cpu(spec: MachineSpec) -> None:
 def test_the_plugin_is_for_qemu_alone(spec: MachineSpec) -> None:
     assert spec.environment == {}
     assert replace(spec, plugin=Path("/p/labnic.so")).environment == {"LD_PRELOAD": "/p/labnic.so"}
-    assert value(command_line(replace(spec, data_dir=Path("/q/pc-bios"))), "-L") == "/q/pc-bios"
+
+
+def test_firmware_is_looked_for_in_each_folder(spec: MachineSpec) -> None:
+    argv = command_line(replace(spec, data_dirs=(Path("/q"), Path("/seabios"))))
+    assert [argv[at + 1] for at, word in enumerate(argv) if word == "-L"] == ["/q", "/seabios"]
 
 
 def test_the_small_firmware_is_used_where_it_finds_its_kernel(spec: MachineSpec) -> None:

@@ -82,7 +82,7 @@ class HasQemu(Protocol):
 
 @dataclass(frozen=True)
 class QemuBuild:
-    """A QEMU to start: ``plugin`` goes into its LD_PRELOAD unless None, ``data_dir`` after ``-L`` unless None.
+    """A QEMU to start: ``plugin`` goes into its LD_PRELOAD unless None, ``data_dirs`` each after a ``-L``.
 
     ``version`` is what ``--version`` prints; ``source`` the source tree it was built from (or, for the packaged one,
     that its headers come from); ``include_flags`` compile device code against it.
@@ -91,7 +91,7 @@ class QemuBuild:
     binary: Path
     plugin: Path | None
     version: str
-    data_dir: Path | None
+    data_dirs: tuple[Path, ...]
     source: Path
     include_flags: tuple[str, ...]
 
@@ -113,7 +113,7 @@ def build_qemu(config: HasQemu, cache: Cache, progress: Progress, project: Path 
     version = qemusource.program_version(binary)
     tree = qemusource.headers(cache, progress)
     plugin = _plugin(tree, version, cache, progress, project / "qemu-device")
-    return QemuBuild(binary, plugin / GUARD, version, None, tree, tuple(include_flags(tree)))
+    return QemuBuild(binary, plugin / GUARD, version, (), tree, tuple(include_flags(tree)))
 
 
 # The plugin

@@ -40,7 +40,7 @@ class Overlay(BaseModel):
     package: str
     configure: tuple[str, ...]
     devices: tuple[str, ...]
-    data: Path
+    data: tuple[Path, ...]
 
 
 class QemuTable(BaseModel):
