@@ -83,6 +83,9 @@ struct labnic_rx_stats {
 	struct u64_stats_sync syncp;
 };
 
+/* Room for a frame of up to so many bytes goes with each TX descriptor. */
+#define LABNIC_TX_COPY_MAX	256
+
 /* What one descriptor sends; the part below counts in a frame's first only. */
 struct labnic_tx_buf {
 	dma_addr_t dma;
@@ -94,13 +97,15 @@ struct labnic_tx_buf {
 	u16 mss;	/* zero but for a frame that the device cuts */
 	u16 packets;	/* which it becomes on the wire */
 	u32 bytes;	/* of all of them */
-	struct sk_buff *skb;
+	struct sk_buff *skb;	/* NULL when it was copied */
 };
 
 struct labnic_tx_ring {
 	/* The producer's, under the xmit lock. */
 	struct labnic_tx_desc *desc;
 	struct labnic_tx_buf *bufs;
+	u8 *copies;	/* LABNIC_TX_COPY_MAX bytes for each descriptor */
+	dma_addr_t copies_dma;
 	struct labnic_status_block *status;
 	void __iomem *doorbell;
 	struct device *dev;
@@ -191,10 +196,11 @@ struct labnic {
 	u32 msg_enable;
 	u32 features;		/* of DEV_FEATURES, those in use */
 
-	/* Written under rtnl, read by polls. */
+	/* Written under rtnl, read by polls and the xmit path. */
 	__le32 tx_hold;		/* words of the status blocks */
 	__le32 rx_hold;
 	bool adaptive_rx;	/* rx_hold is for busy queues only */
+	u32 tx_copybreak;	/* frames of up to so many bytes are copied */
 
 	/* Under rtnl. */
 	struct labnic_config cfg;

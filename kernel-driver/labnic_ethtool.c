@@ -202,6 +202,38 @@ static int labnic_set_coalesce(struct net_device *netdev,
 	return 0;
 }
 
+static int labnic_get_tunable(struct net_device *netdev,
+			      const struct ethtool_tunable *tuna, void *data)
+{
+	struct labnic *nic = netdev_priv(netdev);
+
+	switch (tuna->id) {
+	case ETHTOOL_TX_COPYBREAK:
+		*(u32 *)data = nic->tx_copybreak;
+		return 0;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+static int labnic_set_tunable(struct net_device *netdev,
+			      const struct ethtool_tunable *tuna,
+			      const void *data)
+{
+	struct labnic *nic = netdev_priv(netdev);
+	u32 value = *(const u32 *)data;
+
+	switch (tuna->id) {
+	case ETHTOOL_TX_COPYBREAK:
+		if (value > LABNIC_TX_COPY_MAX)
+			return -ERANGE;
+		WRITE_ONCE(nic->tx_copybreak, value);
+		return 0;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
 static void labnic_get_channels(struct net_device *netdev,
 				struct ethtool_channels *channels)
 {
@@ -319,6 +351,8 @@ const struct ethtool_ops labnic_ethtool_ops = {
 	.set_ringparam		= labnic_set_ringparam,
 	.get_coalesce		= labnic_get_coalesce,
 	.set_coalesce		= labnic_set_coalesce,
+	.get_tunable		= labnic_get_tunable,
+	.set_tunable		= labnic_set_tunable,
 	.get_channels		= labnic_get_channels,
 	.set_channels		= labnic_set_channels,
 	.get_sset_count		= labnic_get_sset_count,

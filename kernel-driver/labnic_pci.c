@@ -144,6 +144,7 @@ static void labnic_setup_queues(struct labnic *nic)
 	nic->tx_hold = labnic_hold(LABNIC_HOLD_USECS, LABNIC_HOLD_FRAMES);
 	nic->rx_hold = nic->tx_hold;
 	nic->adaptive_rx = true;
+	nic->tx_copybreak = LABNIC_TX_COPY_MAX;
 	netdev_rss_key_fill(nic->rss_key, sizeof(nic->rss_key));
 	labnic_rss_default(nic, nic->cfg.queues);
 }

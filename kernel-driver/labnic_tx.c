@@ -59,8 +59,9 @@ static void labnic_tx_kick(struct labnic_tx_ring *tx)
 		writel(tx->next, tx->doorbell);
 }
 
-static struct labnic_tx_desc *labnic_tx_fill_desc(struct labnic_tx_ring *tx,
-						  u32 index, u32 mss)
+/* Inline, as is what follows for a frame's first: it may be its last, too. */
+static inline struct labnic_tx_desc *
+labnic_tx_fill_desc(struct labnic_tx_ring *tx, u32 index, u32 mss)
 {
 	struct labnic_tx_desc *desc = &tx->desc[index & (tx->size - 1)];
 	struct labnic_tx_buf *buf = &tx->bufs[index & (tx->size - 1)];
@@ -72,34 +73,41 @@ static struct labnic_tx_desc *labnic_tx_fill_desc(struct labnic_tx_ring *tx,
 	return desc;
 }
 
-static u32 labnic_tx_flags(struct labnic_tx_ring *tx, u32 index, u32 last)
+static inline u32 labnic_tx_flags(struct labnic_tx_ring *tx, u32 index,
+				  bool last)
 {
-	u32 flags = 0;
+	return FIELD_PREP(LABNIC_TX_DESC_FLAGS_PHASE,
+			  labnic_phase(index, tx->size)) |
+	       FIELD_PREP(LABNIC_TX_DESC_FLAGS_EOP, last);
+}
 
-	if (labnic_phase(index, tx->size))
-		flags |= LABNIC_TX_DESC_FLAGS_PHASE;
-	if (index == last)
-		flags |= LABNIC_TX_DESC_FLAGS_EOP;
-	return flags;
+/* The descriptors of a frame behind its first. */
+static void labnic_tx_fill_rest(struct labnic_tx_ring *tx, u32 index, u32 last)
+{
+	struct labnic_tx_desc *desc;
+
+	for (; index != last + 1; index++) {
+		desc = labnic_tx_fill_desc(tx, index, 0);
+		desc->flags = cpu_to_le32(labnic_tx_flags(tx, index,
+							  index == last));
+	}
 }
 
 /*
  * Write the descriptors of the frame whose pieces stand in tx->bufs from
  * tx->next on, and give them to the device.
  */
-static void labnic_tx_publish(struct labnic_tx_ring *tx, u32 n_desc)
+static inline void labnic_tx_publish(struct labnic_tx_ring *tx, u32 n_desc)
 {
 	struct labnic_tx_buf *buf = &tx->bufs[tx->next & (tx->size - 1)];
 	u32 first = tx->next, last = first + n_desc - 1;
-	struct labnic_tx_desc *head, *desc;
-	u32 index, flags;
+	struct labnic_tx_desc *head;
+	u32 flags;
 
 	head = labnic_tx_fill_desc(tx, first, buf->mss);
-	for (index = first + 1; index != last + 1; index++) {
-		desc = labnic_tx_fill_desc(tx, index, 0);
-		desc->flags = cpu_to_le32(labnic_tx_flags(tx, index, last));
-	}
-	flags = labnic_tx_flags(tx, first, last) | buf->offload;
+	if (last != first)
+		labnic_tx_fill_rest(tx, first + 1, last);
+	flags = labnic_tx_flags(tx, first, last == first) | buf->offload;
 
 	/*
 	 * The device may consume the frame as soon as the flags are there;
@@ -133,6 +141,10 @@ static int labnic_tx_map(struct labnic_tx_ring *tx, struct sk_buff *skb)
 	dma_addr_t dma;
 	u32 i, len;
 
+	if (unlikely(skb_shinfo(skb)->nr_frags >= LABNIC_TX_FRAGS_MAX) &&
+	    skb_linearize(skb))
+		return -ENOMEM;
+
 	len = skb_headlen(skb);
 	dma = dma_map_single(tx->dev, skb->data, len, DMA_TO_DEVICE);
 	if (labnic_tx_map_one(tx, index, dma, len, false))
@@ -164,6 +176,31 @@ unwind:
 	return -ENOMEM;
 }
 
+/* The room that goes with a descriptor. */
+static u32 labnic_tx_room(const struct labnic_tx_ring *tx, u32 index)
+{
+	return (index & (tx->size - 1)) * LABNIC_TX_COPY_MAX;
+}
+
+/*
+ * Copy the bytes of @skb, of which nobody needs more then. For few of them it
+ * is less work than to map and unmap them, and to free the skb later.
+ */
+static void labnic_tx_copy(struct labnic_tx_ring *tx, const struct sk_buff *skb)
+{
+	struct labnic_tx_buf *buf = &tx->bufs[tx->next & (tx->size - 1)];
+	u32 room = labnic_tx_room(tx, tx->next);
+
+	buf->skb = NULL;
+	buf->dma = tx->copies_dma + room;
+	buf->len = skb->len;
+	buf->n_desc = 1;
+	if (likely(!skb_is_nonlinear(skb)))
+		skb_copy_from_linear_data(skb, tx->copies + room, buf->len);
+	else
+		skb_copy_bits(skb, 0, tx->copies + room, buf->len);
+}
+
 /*
  * Can @skb be sent as it is, or be made so? What the device has to do to it
  * comes to @buf, its first.
@@ -180,11 +217,7 @@ static bool labnic_tx_prepare(struct sk_buff *skb, struct labnic_tx_buf *buf)
 	    unlikely(labnic_offload_tx(skb, buf)))
 		return false;
 	/* Lengths of pieces have 16 bits; no frame to cut is longer, either. */
-	if (unlikely(skb->len > LABNIC_FRAME_MAX && !buf->mss))
-		return false;
-	if (unlikely(skb_shinfo(skb)->nr_frags >= LABNIC_TX_FRAGS_MAX))
-		return !skb_linearize(skb);
-	return true;
+	return likely(skb->len <= LABNIC_FRAME_MAX || buf->mss);
 }
 
 /* Under the xmit lock, or with the queue halted. */
@@ -200,13 +233,14 @@ static void labnic_tx_count_drop(struct labnic_queue *queue)
 netdev_tx_t labnic_start_xmit(struct sk_buff *skb, struct net_device *netdev)
 {
 	struct labnic *nic = netdev_priv(netdev);
-	struct labnic_queue *queue = &nic->queues[skb_get_queue_mapping(skb)];
-	struct netdev_queue *txq = labnic_txq(queue);
+	u16 index = skb_get_queue_mapping(skb);
+	struct netdev_queue *txq = netdev_get_tx_queue(netdev, index);
+	struct labnic_queue *queue = &nic->queues[index];
 	struct labnic_rings *rings = queue->rings;
 	struct labnic_tx_ring *tx;
 	struct labnic_tx_buf *buf;
-	bool kick;
-	int n;
+	bool kick, copy;
+	int n = 1;
 
 	BUILD_BUG_ON(LABNIC_TX_STOP > LABNIC_RING_MIN);
 	BUILD_BUG_ON(LABNIC_TX_STOP > LABNIC_TX_FRAGS_MAX);
@@ -233,7 +267,11 @@ netdev_tx_t labnic_start_xmit(struct sk_buff *skb, struct net_device *netdev)
 	buf = &tx->bufs[tx->next & (tx->size - 1)];
 	if (unlikely(!labnic_tx_prepare(skb, buf)))
 		goto drop;
-	n = labnic_tx_map(tx, skb);
+	copy = skb->len <= READ_ONCE(nic->tx_copybreak);
+	if (copy)
+		labnic_tx_copy(tx, skb);
+	else
+		n = labnic_tx_map(tx, skb);
 	if (unlikely(n < 0))
 		goto drop;
 
@@ -255,6 +293,8 @@ netdev_tx_t labnic_start_xmit(struct sk_buff *skb, struct net_device *netdev)
 		WRITE_ONCE(tx->status->tx_irq_hold, 0);
 	if (kick)
 		labnic_tx_kick(tx);
+	if (copy)
+		dev_consume_skb_any(skb);
 	return NETDEV_TX_OK;
 
 drop:
@@ -266,19 +306,18 @@ drop:
 	return NETDEV_TX_OK;
 }
 
-/* Unmap the frame at tx->clean, and step over it. Returns its skb. */
-static struct sk_buff *labnic_tx_take(struct labnic_tx_ring *tx)
+/* Unmap the frame whose first descriptor is @first, if it is mapped. */
+static struct sk_buff *labnic_tx_take(struct labnic_tx_ring *tx, u32 first)
 {
-	u32 first = tx->clean;
 	struct labnic_tx_buf *buf = &tx->bufs[first & (tx->size - 1)];
 	struct sk_buff *skb = buf->skb;
-	u32 n_desc = buf->n_desc;
 	u32 i;
 
-	for (i = 0; i < n_desc; i++)
+	if (!skb)
+		return NULL;
+	for (i = 0; i < buf->n_desc; i++)
 		labnic_tx_unmap(tx, first + i);
 	buf->skb = NULL;
-	WRITE_ONCE(tx->clean, first + n_desc);
 	return skb;
 }
 
@@ -291,20 +330,22 @@ static u32 labnic_tx_complete(struct labnic_rings *rings, u32 consumed,
 {
 	struct labnic_tx_stats *stats = &rings->queue->tx_stats;
 	struct labnic_tx_ring *tx = &rings->tx;
-	u32 packets = 0;
+	u32 clean = tx->clean, packets = 0;
 
 	*bytes = 0;
-	while (tx->clean != consumed) {
-		struct labnic_tx_buf *buf;
+	while (clean != consumed) {
+		struct labnic_tx_buf *buf = &tx->bufs[clean & (tx->size - 1)];
 
-		buf = &tx->bufs[tx->clean & (tx->size - 1)];
 		/* Half a frame is not consumed, whatever the device says. */
-		if (unlikely(buf->n_desc > consumed - tx->clean))
+		if (unlikely(buf->n_desc > consumed - clean))
 			break;
 		packets += buf->packets;
 		*bytes += buf->bytes;
-		napi_consume_skb(labnic_tx_take(tx), budget);
+		if (buf->skb)
+			napi_consume_skb(labnic_tx_take(tx, clean), budget);
+		clean += buf->n_desc;
 	}
+	WRITE_ONCE(tx->clean, clean);
 
 	if (packets) {
 		u64_stats_update_begin(&stats->syncp);
@@ -405,18 +446,33 @@ int labnic_tx_alloc(struct labnic_rings *rings, u32 size)
 
 	tx->desc = dma_alloc_coherent(tx->dev, size * sizeof(*tx->desc),
 				      &tx->dma, GFP_KERNEL);
-	if (!tx->desc) {
-		kvfree(tx->bufs);
-		tx->bufs = NULL;
-		return -ENOMEM;
-	}
+	if (!tx->desc)
+		goto free_bufs;
+
+	/* A megabyte in one piece for the largest ring: it may well fail. */
+	tx->copies = dma_alloc_coherent(tx->dev, size * LABNIC_TX_COPY_MAX,
+					&tx->copies_dma,
+					GFP_KERNEL | __GFP_NOWARN);
+	if (!tx->copies)
+		goto free_desc;
 	return 0;
+
+free_desc:
+	dma_free_coherent(tx->dev, size * sizeof(*tx->desc), tx->desc, tx->dma);
+free_bufs:
+	kvfree(tx->bufs);
+	tx->bufs = NULL;
+	return -ENOMEM;
 }
 
 /* Drop the frame at tx->clean, which the device has not sent. */
 static void labnic_tx_drop(struct labnic_rings *rings)
 {
-	dev_kfree_skb_any(labnic_tx_take(&rings->tx));
+	struct labnic_tx_ring *tx = &rings->tx;
+	u32 first = tx->clean;
+
+	dev_kfree_skb_any(labnic_tx_take(tx, first));
+	tx->clean += tx->bufs[first & (tx->size - 1)].n_desc;
 	labnic_tx_count_drop(rings->queue);
 }
 
@@ -433,6 +489,8 @@ void labnic_tx_free(struct labnic_rings *rings)
 	struct labnic_tx_ring *tx = &rings->tx;
 
 	labnic_tx_purge(rings);
+	dma_free_coherent(tx->dev, tx->size * LABNIC_TX_COPY_MAX, tx->copies,
+			  tx->copies_dma);
 	dma_free_coherent(tx->dev, tx->size * sizeof(*tx->desc), tx->desc,
 			  tx->dma);
 	kvfree(tx->bufs);
@@ -500,6 +558,18 @@ bool labnic_tx_stop(struct labnic_rings *rings)
 	return !(ctrl & LABNIC_TX_CTRL_ENABLE);
 }
 
+/* A copy stays with its descriptor: have it where its frame goes. */
+static void labnic_tx_move_copy(struct labnic_tx_ring *tx,
+				const struct labnic_tx_ring *from)
+{
+	struct labnic_tx_buf *buf = &tx->bufs[tx->next & (tx->size - 1)];
+	u32 room = labnic_tx_room(tx, tx->next);
+
+	memcpy(tx->copies + room,
+	       from->copies + labnic_tx_room(from, from->clean), buf->len);
+	buf->dma = tx->copies_dma + room;
+}
+
 /*
  * Move the frames that @old has not sent to @rings, in their order, so that
  * none is lost and none is sent twice. One that the device refused is dropped:
@@ -530,6 +600,8 @@ void labnic_tx_inherit(struct labnic_rings *rings, struct labnic_rings *old)
 		for (i = 0; i < n_desc; i++)
 			tx->bufs[tx->next + i] =
 				from->bufs[(from->clean + i) & mask];
+		if (!buf->skb)
+			labnic_tx_move_copy(tx, from);
 		labnic_tx_publish(tx, n_desc);
 		buf->skb = NULL;
 		from->clean += n_desc;

@@ -132,6 +132,28 @@ def test_ring_sizes_set_while_down_hold_when_up(nic: Nic) -> None:
     works(nic)
 
 
+# Which frames are copied
+
+
+def copybreak(nic: Nic) -> str:
+    """Bytes up to which a frame that is sent is copied."""
+    return nic.ethtool("--get-tunable", "tx-copybreak").stdout.split()[-1]
+
+
+def test_frames_are_copied_up_to_a_length_that_can_be_set(nic: Nic) -> None:
+    assert copybreak(nic) == "256"
+    for value in ("0", "100", "256"):
+        nic.ethtool("--set-tunable", "tx-copybreak", value)
+        assert copybreak(nic) == value
+        works(nic)
+
+
+def test_a_length_that_no_copy_has_is_refused_and_changes_nothing(nic: Nic) -> None:
+    refused(nic, "--set-tunable", "tx-copybreak", "257")
+    refused(nic, "--set-tunable", "rx-copybreak", "100")
+    assert copybreak(nic) == "256"
+
+
 # Channels
 
 

@@ -66,8 +66,9 @@ def small_rings(guest: Guest, nic: Nic) -> Iterator[None]:
 
 
 def numbered(nic: Nic, first: int, count: int = BURST, queue: int = STUCK) -> list[bytes]:
-    """Frames that take this TX queue, each with a number of its own."""
-    made = (frames.make(100, dst=steering_mac(queue), src=nic.mac, seed=n) for n in range(first, first + count))
+    """Frames that take this TX queue, each with a number of its own: every second one too long to be copied."""
+    to = steering_mac(queue)
+    made = (frames.make(300 if n % 2 else 100, dst=to, src=nic.mac, seed=n) for n in range(first, first + count))
     return [frame[:14] + (first + n).to_bytes(4, "big") + frame[18:] for n, frame in enumerate(made)]
 
 

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Flow control of the TX rings: no frame of whatever sender and shape is refused (NETDEV_TX_BUSY) or lost."""
+"""Sending: no frame of whatever sender and shape is refused (NETDEV_TX_BUSY) or lost, and small ones are copied."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from labnic.guest import Guest
 from labnic.nic import Nic
 
+from . import frames
 from .helpers import QUEUES, device_counters, set_channels, settled, works
 from .probes import probed
 
@@ -18,6 +20,8 @@ RETURNS = "r:{} labnic:labnic_start_xmit rc=$retval:s32"
 REFUSED = "rc != 0"
 COUNT = 1500
 """Frames of each sender."""
+COPIED = 256
+"""Bytes of the longest frame that the driver copies by itself, LABNIC_TX_COPY_MAX."""
 
 
 def senders(nic: Nic, settings: str) -> str:
@@ -68,4 +72,85 @@ def test_fragmented_frames_of_several_senders_are_never_refused(
     assert after["tx_frames"] - before["tx_frames"] >= sum(sent)
     lost = [name for name in after if re.fullmatch(r"queue_\d+_tx_dropped", name) and after[name] != before[name]]
     assert lost == []
+    works(nic)
+
+
+@pytest.fixture
+def copybreak(nic: Nic) -> Iterator[Callable[[int], None]]:
+    """Sets from which length on frames are mapped, and in the end what it was."""
+    yield lambda value: set_copybreak(nic, value)
+    set_copybreak(nic, COPIED)
+
+
+def set_copybreak(nic: Nic, value: int) -> None:
+    nic.ethtool("--set-tunable", "tx-copybreak", str(value))
+
+
+UDP_PORT = 4242
+ONE_DATAGRAM = """
+mkfifo /tmp/labnic-open
+(head -c {size} /dev/zero; exec sleep 20) >/tmp/labnic-open 2>&1 &
+exec nc.traditional -u -p {port} {peer} 9 </tmp/labnic-open
+"""
+"""A script whose socket stays open behind a single datagram."""
+
+
+def unsent(guest: Guest) -> int:
+    """Bytes on the account of the script's socket: its datagrams, with all that the kernel has about them."""
+    lines = [line.split() for line in guest.read_text("/proc/net/udp").splitlines()]
+    (queues,) = [words[4] for words in lines if words[1].endswith(f":{UDP_PORT:04X}")]
+    return int(queues.split(":")[0], 16)
+
+
+@pytest.mark.parametrize(("limit", "length"), [(COPIED, COPIED), (COPIED, COPIED + 1), (0, 60)])
+def test_who_sends_a_frame_that_is_copied_gets_its_room_back_at_once(
+    guest: Guest, nic: Nic, copybreak: Callable[[int], None], limit: int, length: int
+) -> None:
+    """Another frame's room comes back when the device reports it, which it does not do here."""
+    copybreak(limit)
+    set_channels(nic, 1)
+    size = length - 42  # without Ethernet's, IP's and UDP's headers
+    script = ONE_DATAGRAM.format(size=size, port=UDP_PORT, peer=nic.peer_ip)
+    with nic.fault("tx-withhold", queue=0, count=0), guest.start(script):
+        nic.wire.receive(lambda frame: frame.data[23:24] == bytes([17]) and len(frame.data) == length)
+        held = unsent(guest)
+    guest.sh("rm /tmp/labnic-open")
+    assert (held == 0) == (length <= limit), f"{held} bytes on the account of a socket that sent {length}"
+    set_channels(nic, QUEUES)
+    works(nic)
+
+
+@pytest.mark.parametrize("limit", [0, 100, COPIED])
+def test_frames_on_both_sides_of_the_limit_are_sent_byte_for_byte(
+    guest: Guest, nic: Nic, copybreak: Callable[[int], None], limit: int
+) -> None:
+    copybreak(limit)
+    lengths = [length for edge in (60, 100, COPIED) for length in range(edge - 3, edge + 4)]
+    sent = [frames.make(length, dst=nic.peer_mac, src=nic.mac, seed=n) for n, length in enumerate(3 * lengths)]
+    with frames.lossless_egress(guest, nic):
+        frames.send_from_guest(guest, nic, sent)
+        frames.assert_same(sent, frames.collect_test_frames(nic.wire, len(sent)))
+
+
+def test_a_small_frame_in_pieces_is_copied_whole(guest: Guest, nic: Nic) -> None:
+    """Its pieces are zero, and the room for copies has had other bytes before."""
+    set_channels(nic, 1)
+    nic.ethtool("-G", "tx", "64")
+    with frames.lossless_egress(guest, nic):
+        before = [frames.make(COPIED, dst=nic.peer_mac, src=nic.mac, seed=n) for n in range(64)]
+        frames.send_from_guest(guest, nic, before)
+        frames.collect_test_frames(nic.wire, len(before))
+    settings = f"count 64\ndst_mac {nic.peer_mac}\ndst {nic.peer_ip}\nfrags 3\npkt_size 200"
+    guest.sh(
+        "modprobe pktgen && cd /proc/net/pktgen || exit\n"
+        f"echo 'add_device {nic.name}' >kpktgend_0 || exit\n"
+        f'while read -r line; do echo "$line" >{nic.name} || exit; done <<END\n{settings}\nEND\n'
+        "echo start >pgctrl; rmmod pktgen",
+        timeout=30.0,
+    )
+    got = nic.wire.collect(64, lambda frame: len(frame.data) == 200)
+    # pktgen's own header is 16 bytes behind those of Ethernet, IP and UDP.
+    assert {frame.data[42 + 16 :] for frame in got} == {bytes(200 - 42 - 16)}
+    nic.ethtool("-G", "tx", "512")
+    set_channels(nic, QUEUES)
     works(nic)
