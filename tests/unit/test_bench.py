@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from unittest.mock import Mock
 from xml.etree import ElementTree
 
 import pytest
@@ -17,10 +18,12 @@ from labnic.bench.backend import backends_of
 from labnic.bench.report import html
 from labnic.bench.result import Cell, Result
 from labnic.bench.sample import INTERRUPTS, RATE, Sample
+from labnic.bench.second import second_config, wires
 from labnic.bench.stage import SETTINGS, machine_config
 from labnic.bench.stats import Lead, Summary, lead, moved, percentile
 from labnic.config import Config
 from labnic.errors import UsageError
+from labnic.nic import Nic
 from labnic.report import Phases
 
 PKTGEN = """\
@@ -228,6 +231,16 @@ def test_on_a_hub_each_nic_has_a_twin_beside_it() -> None:
     assert [nic.name for nic in nics] == ["igb", "igb-b", "vmxnet3", "vmxnet3-b"]
     backends, _ = backends_of("hub", nics)
     assert list(backends.values()) == ["hubport,hubid=0", "hubport,hubid=0", "hubport,hubid=1", "hubport,hubid=1"]
+
+
+def test_two_guests_are_at_the_ends_of_the_same_wires_and_know_each_other() -> None:
+    config = machine_config(Config(), SETTINGS["guests"], contenders.choose(["labnic", "igb"]))
+    first = [Nic(nic, number, Mock(), Mock(), Mock()) for number, nic in enumerate(config.nics)]
+    there = second_config(config, first).nics
+    assert [(nic.mac, nic.address) for nic in there] == [(nic.peer_mac, f"{nic.peer_ip}/24") for nic in first]
+    ends = [wires(nics, Path("/s"), first=first) for nics, first in ((config.nics, True), (there, False))]
+    assert ends[0] == {w: f"stream,server=on,addr.type=unix,addr.path=/s/{w}" for w in ("w0", "w1")}
+    assert ends[1] == {w: f"stream,server=off,addr.type=unix,addr.path=/s/{w}" for w in ("w0", "w1")}
 
 
 def test_the_report_stands_alone_and_has_a_plot_for_each_line() -> None:

@@ -15,7 +15,7 @@ from labnic.bench.backend import backends_of
 from labnic.bench.contenders import choose
 from labnic.bench.counter import CPUS, PLACES, RANGES, SIZE, SOURCE, Counter, Counts, parse_resources
 from labnic.bench.pktgen import Pktgen
-from labnic.bench.sample import INSTRUCTIONS, MMIO
+from labnic.bench.sample import DMA, INSTRUCTIONS, MMIO
 from labnic.bench.stage import SETTINGS, Port, Stage, machine_config
 from labnic.config import Config
 
@@ -69,16 +69,23 @@ def test_no_more_ranges_than_there_is_room_for(tmp_path: Path) -> None:
 
 
 class Counting:
-    """A stage on which each frame costs 100 instructions and 2 accesses, and each run 10,000 and 50."""
+    """A stage on which each frame costs 100 instructions, 2 accesses and 3 times DMA, and each run 10,000, 50 and 7;
+    to ask for the DMA costs instructions, too."""
 
     def __init__(self) -> None:
         self.counts = Counts()
+        self.operations = 0
 
     def counted(self, port: Port) -> Counts:
         return self.counts
 
+    def dma(self, port: Port) -> int:
+        self.counts = Counts(self.counts.instructions + 999, self.counts.accesses + 99)
+        return self.operations
+
     def run(self, count: int, quiet: float) -> tuple[int, int, float]:
         self.counts = Counts(self.counts.instructions + 10_000 + 100 * count, self.counts.accesses + 50 + 2 * count)
+        self.operations += 7 + 3 * count
         return count, 1, 0.0
 
 
@@ -87,7 +94,7 @@ def test_what_every_run_costs_belongs_to_no_frame() -> None:
     port = Port(contender, cast(Pktgen, None), 1, nic=cast("None", object()))
     stage = Counting()
     sample = counted._slope(cast(Stage, stage), port, stage.run)
-    assert sample.values == {INSTRUCTIONS.name: 100, MMIO.name: 2}
+    assert sample.values == {INSTRUCTIONS.name: 100, MMIO.name: 2, DMA.name: 3}
     assert sample.lost == 2
 
 

@@ -12,8 +12,9 @@ from labnic.build import tool
 from labnic.config import NicConfig
 from labnic.lab import Parts
 
-Backend = Literal["dgram", "none", "tap", "user", "hub"]
-"""Sockets with a far end, nothing, the host's network with privileges, and without, and a second NIC of the model."""
+Backend = Literal["dgram", "none", "tap", "user", "hub", "guests"]
+"""Sockets with a far end, nothing, the host's network with privileges, and without, a second NIC of the model in the
+same guest, and one in a second guest."""
 
 Plugged = tuple[Mapping[str, str], tuple[str, ...]]
 """Options of QEMU's backends by the wire's name, and more words for its command line."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from labnic.bench.counter import Counts
 from labnic.bench.pktgen import Load
-from labnic.bench.sample import INSTRUCTIONS, MMIO, NotMeasurableError, Sample
+from labnic.bench.sample import DMA, INSTRUCTIONS, MMIO, NotMeasurableError, Sample
 from labnic.bench.stage import Port, Stage
 from labnic.bench.traffic import Measure
 
@@ -28,6 +30,8 @@ SLACK = 0.3
 
 ECHOES, ECHO_PAUSE = 500, 0.0005
 """Round trips, and seconds between two."""
+
+Done = TypeVar("Done")
 
 Run = Callable[[int, float], tuple[int, int, float]]
 """Some frames within some seconds of quiet: gives how many went through, how many were lost, and how long it took."""
@@ -78,10 +82,18 @@ def echo() -> Measure:
 
 def _echo(stage: Stage, port: Port) -> Sample:
     with stage.reflecting(port) as far:
-        before = stage.counted(port)
-        pings = far.ping(ECHOES, ECHO_PAUSE)
+        pings, counts = _counts(stage, port, lambda: far.ping(ECHOES, ECHO_PAUSE))
         done = len(pings.ns) + pings.lost
-        return _sample(stage, port, stage.counted(port) - before, done, pings.lost, pings.bad)
+        return _sample(stage, port, counts, done, pings.lost, pings.bad)
+
+
+def _counts(stage: Stage, port: Port, action: Callable[[], Done]) -> tuple[Done, Counts]:
+    """What the action gives, and what is counted meanwhile; to ask the NIC is work, and must not be."""
+    dma = stage.dma(port)
+    before = stage.counted(port)
+    done = action()
+    spent = stage.counted(port) - before
+    return done, replace(spent, dma=stage.dma(port) - dma)
 
 
 def _slope(stage: Stage, port: Port, run: Run) -> Sample:
@@ -89,9 +101,8 @@ def _slope(stage: Stage, port: Port, run: Run) -> Sample:
     *_, seconds = run(LONG, SLACK)
     frames, lost, counts = [], 0, []
     for count in (SHORT, LONG):
-        before = stage.counted(port)
-        done, missing, _ = run(count, seconds * 1.5 + SLACK)
-        counts.append(stage.counted(port) - before)
+        (done, missing, _), spent = _counts(stage, port, partial(run, count, seconds * 1.5 + SLACK))
+        counts.append(spent)
         frames.append(done)
         lost += missing
     if frames[1] <= frames[0]:
@@ -104,5 +115,7 @@ def _sample(stage: Stage, port: Port, counts: Counts, frames: int, lost: int, ba
     values = {INSTRUCTIONS.name: max(counts.instructions / frames, 0)}
     if port.nic:
         values[MMIO.name] = max(counts.accesses / frames, 0)
+    if counts.dma:
+        values[DMA.name] = counts.dma / frames
     profile = stage.symbols.profile(counts.places, frames) if counts.places else {}
     return Sample(values, lost, bad, profile)

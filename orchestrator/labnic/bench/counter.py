@@ -37,16 +37,19 @@ Range = tuple[int, int]
 class Counts:
     """Instructions of the kernel on all CPUs, and accesses to one NIC's registers, since the machine's start.
 
-    ``places`` has the instructions by the address of their code, when that was asked for.
+    ``places`` has the instructions by the address of their code, when that was asked for.  ``dma`` are operations that
+    the NIC itself has counted.
     """
 
     instructions: int = 0
     accesses: int = 0
     places: Mapping[int, int] = field(default_factory=dict)
+    dma: int = 0
 
     def __sub__(self, before: Counts) -> Counts:
         places = {at: count - before.places.get(at, 0) for at, count in self.places.items()}
-        return Counts(self.instructions - before.instructions, self.accesses - before.accesses, places)
+        dma = self.dma - before.dma
+        return Counts(self.instructions - before.instructions, self.accesses - before.accesses, places, dma)
 
 
 def build_counter(qemu: QemuBuild, cache: Cache) -> Path:

@@ -85,10 +85,12 @@ def _tcp() -> Iterator[Row]:
                 way = "guest to host" if out else "host to guest"
                 title = f"TCP {way}, offloads {'on' if offloads else 'off'}, {backend}"
                 yield Row(name, title, SETTINGS[backend], tcp.transfer(out=out, offloads=offloads))
-    for offloads in (True, False):
-        word = "on" if offloads else "off"
-        title = f"TCP from NIC to NIC in one guest, offloads {word}, hub"
-        yield Row(f"tcp-pair-{word}-hub", title, SETTINGS["hub"], tcp.between_nics(offloads=offloads))
+    pairs = (("pair", "from NIC to NIC in one guest", "hub"), ("two", "between two guests", "guests"))
+    for name, words, backend in pairs:
+        for offloads in (True, False):
+            word = "on" if offloads else "off"
+            title = f"TCP {words}, offloads {word}"
+            yield Row(f"tcp-{name}-{word}-{backend}", title, SETTINGS[backend], tcp.between_nics(offloads=offloads))
 
 
 _STARTS = (

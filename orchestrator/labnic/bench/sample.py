@@ -14,6 +14,7 @@ MAIN_CPU = Quantity("main thread", "us/frame", "less")
 ALL_CPU = Quantity("QEMU's CPU", "us/frame", "less")
 INSTRUCTIONS = Quantity("kernel instructions", "/frame", "less", clocked=False)
 MMIO = Quantity("register accesses", "/frame", "less", clocked=False)
+DMA = Quantity("DMA operations", "/frame", "less", clocked=False)
 THROUGHPUT = Quantity("throughput", "Mbit/s", "more")
 MEDIAN = Quantity("round trip, median", "us", "less")
 P99 = Quantity("round trip, 99 %", "us", "less")
@@ -27,7 +28,7 @@ DEVICE_EDIT = Quantity("device edited to booted", "s", "less")
 QUANTITIES = {
     each.name: each
     for each in (
-        *(RATE, THROUGHPUT, MEDIAN, P99, INTERRUPTS, MAIN_CPU, ALL_CPU, INSTRUCTIONS, MMIO),
+        *(RATE, THROUGHPUT, MEDIAN, P99, INTERRUPTS, MAIN_CPU, ALL_CPU, INSTRUCTIONS, MMIO, DMA),
         *(BOOT, RESTORE, RELOAD, DRIVER_EDIT, DEVICE_EDIT),
     )
 }

@@ -9,20 +9,23 @@ idle; they cost the others all the same.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
 from labnic.bench import costs, tap
 from labnic.bench.backend import Backend, backends_of, tap_name
-from labnic.bench.contenders import CEILING, Contender
+from labnic.bench.contenders import CEILING, OURS, Contender
 from labnic.bench.counter import Counter, Counts, build_counter, ranges_of
 from labnic.bench.farend import FarEnd, build_farend
 from labnic.bench.pktgen import Pktgen
 from labnic.bench.profile import Symbols
+from labnic.bench.second import second_guest, wires
+from labnic.bench.twin import Twin
 from labnic.build.cache import Cache
 from labnic.cmdline import FIRST_NIC_SLOT
 from labnic.command import backoff
@@ -92,18 +95,11 @@ SETTINGS = {
         Setting("tap", "tap", 2),
         Setting("user", "user", 2),
         Setting("hub", "hub", 2),
+        Setting("guests", "guests", 2),
         Setting("alone", "dgram", 2, alone=True),
         Setting("counted", "dgram", 2, counted=True),
     )
 }
-
-
-@dataclass(frozen=True)
-class Twin:
-    """A second NIC of the same model, on the same hub; ``enter`` runs a command in its network namespace."""
-
-    name: str
-    enter: Sequence[str]
 
 
 @dataclass
@@ -142,7 +138,11 @@ class Stage:
         self.ports: dict[str, Port] = {}
         self._undo = contextlib.ExitStack()
         config = machine_config(config, setting, contenders)
+        self._phases = phases
+        self._sockets = Path(self._undo.enter_context(TemporaryDirectory(prefix="labnic-")))
         backends, extra = backends_of(setting.backend, config.nics)
+        if setting.backend == "guests":
+            backends = wires(config.nics, self._sockets, first=True)
         self.counter: Counter | None = None
         if setting.counted:
             self.counter = Counter(build_counter(parts.qemu, Cache()), folder / "counts")
@@ -168,6 +168,9 @@ class Stage:
         guest, cpus = self.lab.guest, self.setting.cpus
         program = build_farend(Cache())
         nics = {nic.config.name: nic for nic in self.lab.nics}
+        twins: Mapping[str, Twin] = {}
+        if self.setting.backend == "guests":
+            twins = self._undo.enter_context(second_guest(self.lab, self._sockets, self._phases))
         for contender in self.contenders:
             nic = nics.get(contender.name)
             if nic is None:
@@ -177,6 +180,7 @@ class Stage:
                 continue
             pktgen = Pktgen(guest, nic.name, nic.peer_mac, nic.peer_ip, cpus)
             port = Port(contender, pktgen, self._tx_queues(nic), costs.irqs_of(guest, nic.name), nic)
+            port.twin = twins.get(contender.name)
             if self.counter:
                 self.counter.watch(contender.name, ranges_of(guest, nic.name))
             if self.setting.backend == "tap":
@@ -203,7 +207,7 @@ class Stage:
                 ip=nic.ip,
             )
         )
-        return Twin(twin.name, ("ip", "netns", "exec", space))
+        return Twin(twin.name, self.lab.guest, ("ip", "netns", "exec", space))
 
     def _tx_queues(self, nic: Nic) -> int:
         return len(self.lab.guest.sh(f"ls -d {nic.path('queues')}/tx-*").split())
@@ -216,6 +220,13 @@ class Stage:
         """What the plugin has counted so far."""
         assert self.counter is not None
         return self.counter.read(port.contender.name, places=self.profiled)
+
+    def dma(self, port: Port) -> int:
+        """Reads and writes of guest memory, of which labnic alone keeps count; 0 for the others."""
+        if port.nic is None or port.contender.name != OURS:
+            return 0
+        counted = port.nic.ethtool_stats()
+        return counted["dma_reads"] + counted["dma_writes"]
 
     @cached_property
     def symbols(self) -> Symbols:

@@ -29,7 +29,7 @@
 #define TRIES 500
 
 /* So many bytes are compared each, and then so many at the begin of a read. */
-#define COMPARED (8 << 20)
+#define COMPARED (1 << 20)
 #define SAMPLE 512
 
 static uint8_t pattern[2 * PATTERN], got[PATTERN];

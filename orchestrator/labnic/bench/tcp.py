@@ -22,6 +22,7 @@ from labnic.build.cache import Cache
 from labnic.build.program import IN_GUEST, build_program
 from labnic.command import Result
 from labnic.errors import CommandTimeoutError
+from labnic.guest import Guest
 from labnic.machine import leashed
 from labnic.patience import patient
 
@@ -66,7 +67,7 @@ def transfer(*, out: bool, offloads: bool) -> Measure:
 def _transfer(stage: Stage, port: Port, out: bool, offloads: bool) -> Sample:
     if port.nic is None:
         raise NotMeasurableError("it has no hardware")
-    _install(stage)
+    _install(stage.lab.guest)
     send, receive = ("send", str(stage.seconds * LONGER)), ("receive",)
     with contextlib.nullcontext() if offloads else without_offloads(stage, port), _listener() as listener:
         where = [PROGRAM, "connect", port.nic.peer_ip, str(listener.getsockname()[1])]
@@ -106,26 +107,26 @@ def _on_host(connection: socket.socket, words: Sequence[str]) -> Result:
 
 
 def between_nics(*, offloads: bool) -> Measure:
-    """From one NIC of the guest to another of the same model, which is in a network namespace of its own."""
+    """From a NIC to its twin of the same model, in a network of its own or in another guest."""
     return partial(_between_nics, offloads=offloads)
 
 
 def _between_nics(stage: Stage, port: Port, offloads: bool) -> Sample:
     if port.nic is None or port.twin is None:
         raise NotMeasurableError("it has no twin")
-    _install(stage)
-    start = stage.lab.guest.start
+    here, there = stage.lab.guest, port.twin.guest
+    for guest in (here, there):
+        _install(guest)
     where = (port.nic.peer_ip, PAIR_PORT)
     with (
         contextlib.nullcontext() if offloads else without_offloads(stage, port),
-        start([*port.twin.enter, PROGRAM, "listen", *where, "receive"]) as receiver,
-        start([PROGRAM, "connect", *where, "send", str(stage.seconds * LONGER)]) as sender,
+        there.start([*port.twin.enter, PROGRAM, "listen", *where, "receive"]) as receiver,
+        here.start([PROGRAM, "connect", *where, "send", str(stage.seconds * LONGER)]) as sender,
     ):
         return _sample(port, sender.wait(LIMIT), receiver.wait(LIMIT))
 
 
-def _install(stage: Stage) -> None:
-    guest = stage.lab.guest
+def _install(guest: Guest) -> None:
     if not guest.run(["test", "-x", PROGRAM]).ok:
         guest.write(PROGRAM, build_stream(Cache()).read_bytes())
         guest.run(["chmod", "+x", PROGRAM], check=True)
@@ -136,15 +137,14 @@ def without_offloads(stage: Stage, port: Port) -> Iterator[None]:
     """The stateless offloads of the NIC, and of its twin, that are on are off for the block."""
     assert port.nic is not None
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_off(stage, port.nic.name, []))
+        stack.enter_context(_off(stage.lab.guest, port.nic.name, []))
         if port.twin:
-            stack.enter_context(_off(stage, port.twin.name, port.twin.enter))
+            stack.enter_context(_off(port.twin.guest, port.twin.name, port.twin.enter))
         yield
 
 
 @contextlib.contextmanager
-def _off(stage: Stage, name: str, enter: Sequence[str]) -> Iterator[None]:
-    guest = stage.lab.guest
+def _off(guest: Guest, name: str, enter: Sequence[str]) -> Iterator[None]:
     names = offloads_on(guest.run([*enter, "ethtool", "-k", name], check=True).stdout)
     guest.run([*enter, "ethtool", "-K", name, *(word for each in names for word in (each, "off"))])
     try:
