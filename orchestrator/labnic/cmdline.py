@@ -186,7 +186,9 @@ def _channels(spec: MachineSpec) -> list[str]:
     if spec.agent >= 0:
         arguments += [
             *("-chardev", f"socket,id=agent,fd={spec.agent}"),
-            *("-device", "virtio-serial-pci,id=channels"),
+            # The first port is a console's. Each has two queues, and QEMU polls a file for each of them: 31 ports, the
+            # default, would double what a received frame costs.
+            *("-device", "virtio-serial-pci,id=channels,max_ports=2"),
             *("-device", f"virtserialport,bus=channels.0,chardev=agent,name={AGENT_PORT}"),
         ]
     return arguments
