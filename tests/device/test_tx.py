@@ -160,6 +160,46 @@ def test_descriptors_of_a_burst_are_fetched_together(bench: Bench) -> None:
     assert bench.nic.registers.counter("dma_reads") - before <= 32 + 8
 
 
+def test_a_lone_frame_costs_five_reads_and_one_write(bench: Bench) -> None:
+    """Its descriptor, its bytes, a look for more before and after the event is written, the wish for an interrupt."""
+    (pair,) = bench.nic.start(0, tx_size=256)
+    pair.tx.send(frame())
+    pair.tx.wait_consumed()
+    before = bench.nic.registers.counters()
+    pair.tx.send(frame())
+    pair.tx.wait_consumed()
+    after = bench.nic.registers.counters()
+    assert (after["dma_reads"] - before["dma_reads"], after["dma_writes"] - before["dma_writes"]) == (5, 1)
+
+
+def test_a_frame_that_was_sent_in_an_earlier_burst_is_not_sent_again(bench: Bench) -> None:
+    """The copy of the ring still has the burst's descriptors when a lone frame follows."""
+    (pair,) = bench.nic.start(0)
+    burst = numbered(32)
+    for one in burst:
+        pair.tx.push(one)
+    pair.tx.kick()
+    assert bench.cable.collect(32) == burst
+    pair.tx.wait_consumed()
+    pair.tx.send(frame(333))
+    assert bench.cable.receive() == frame(333)
+    pair.tx.wait_consumed()
+    assert not bench.cable.waiting()
+    assert pair.tx.head == 33
+
+
+@pytest.mark.parametrize("announced", [1, 2, 3, 4])
+def test_what_is_published_beyond_the_doorbells_count_is_sent_too(bench: Bench, announced: int) -> None:
+    """A count may end in the middle of a frame, and before others: all that is there is sent, each frame whole."""
+    (pair,) = bench.nic.start(0)
+    pair.tx.push(frame(300), (100, 200))
+    pair.tx.push(frame(400), (100, 200))
+    pair.tx.ring_doorbell(announced)
+    assert bench.cable.collect(2) == [frame(300), frame(400)]
+    pair.tx.wait_consumed()
+    assert pair.tx.error == 0
+
+
 def test_the_device_asks_for_the_next_doorbell_once_it_has_caught_up(bench: Bench) -> None:
     (pair,) = bench.nic.start(0)
     for expected in range(1, 6):
