@@ -49,34 +49,33 @@ static u32 labnic_rx_posted(const struct labnic_rx_ring *rx)
 static bool labnic_rx_refill(struct labnic_rings *rings, gfp_t gfp)
 {
 	struct labnic_rx_ring *rx = &rings->rx;
-	u32 mask = rx->size - 1;
+	u32 mask = rx->size - 1, end = rx->next + rx->size;
+	u32 fill;
 
-	while (labnic_rx_posted(rx) < rx->size) {
-		u32 slot = rx->fill & mask;
-		struct labnic_rx_buf *buf;
+	for (fill = rx->fill; fill != end; fill++) {
+		struct labnic_rx_buf *buf = &rx->buf[fill & mask];
 		struct page *page;
 		dma_addr_t dma;
 
 		page = page_pool_alloc_pages(rx->pool, gfp | __GFP_NOWARN);
 		if (unlikely(!page))
-			return false;
-		rx->pages[slot] = page;
+			break;
+		rx->pages[fill & mask] = page;
 
-		buf = &rx->buf[slot];
 		dma = page_pool_get_dma_addr(page) + LABNIC_RX_HEADROOM;
 		buf->addr_lo = cpu_to_le32(lower_32_bits(dma));
 		buf->addr_hi = cpu_to_le32(upper_32_bits(dma));
 		buf->len_id = cpu_to_le32(FIELD_PREP(LABNIC_RX_BUF_LEN_ID_BYTES,
 						     LABNIC_RX_BYTES) |
 					  FIELD_PREP(LABNIC_RX_BUF_LEN_ID_ID,
-						     slot));
+						     fill & mask));
 		/* The buffer is whole before it is the device's. */
 		dma_wmb();
 		WRITE_ONCE(buf->flags,
-			   cpu_to_le32(labnic_phase(rx->fill, rx->size)));
-		rx->fill++;
+			   cpu_to_le32(labnic_phase(fill, rx->size)));
 	}
-	return true;
+	rx->fill = fill;
+	return fill == end;
 }
 
 /* Tell the device of new buffers, if it has run out of them. */
@@ -169,7 +168,7 @@ static struct sk_buff *labnic_rx_build(struct labnic_rings *rings,
 		return NULL;
 	}
 	skb_reserve(skb, LABNIC_RX_HEADROOM);
-	skb_put(skb, len);
+	__skb_put(skb, len);	/* labnic_rx_len_ok() has seen to the room */
 	skb_mark_for_recycle(skb);
 	skb->dev = rings->napi.dev;
 	return skb;
