@@ -20,7 +20,7 @@ def bench(lab: Lab, folder: Path, *names: str, seconds: float = 0.05) -> Result:
     result = Result({})
     options = run.Options(rounds=1, seconds=seconds, profile=True)
     chosen = contenders.choose(("labnic", "dummy"))
-    run.measure(rows.choose(names), chosen, options, lab.config, lab.parts, folder, Phases(quiet=True), result)
+    run.Bench(options, lab.config, lab.parts, folder, Phases(quiet=True), result).measure(rows.choose(names), chosen)
     assert result.sound, list(result.troubles())
     return result
 

@@ -257,6 +257,13 @@ def test_the_report_stands_alone_and_has_a_plot_for_each_line() -> None:
     assert "<script" not in page
 
 
+def test_the_report_has_the_functions_where_they_were_looked_at() -> None:
+    made = result({"labnic": [300], "igb": [400]})
+    assert "by function" not in html(made)
+    made.cells["tx"]["igb"].samples.append(Sample(profile={"igb_<poll>": 203.0}))
+    assert "<tr><th>igb</th></tr>\n<tr><td>igb_&lt;poll&gt;    203</td></tr>" in html(made)
+
+
 def test_a_line_of_zeros_can_be_plotted() -> None:
     assert "<svg" in html(result({"labnic": [0], "igb": [0]}))
 

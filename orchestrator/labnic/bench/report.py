@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
+from itertools import groupby
 from typing import Any
 
 from labnic.bench.contenders import OURS
 from labnic.bench.result import Line, Result
-from labnic.bench.show import LEGEND, cell, contenders, heading
+from labnic.bench.show import LEGEND, PROFILE, cell, contenders, functions, heading
 
 WIDTH, BAR_HEIGHT, FRAME_HEIGHT = 640, 26, 110
 """Of a plot in pixels; the frame is its title and axis."""
@@ -35,25 +36,23 @@ def html(result: Result) -> str:
     ]
     troubles = "".join(f"<li>{escape(trouble)}</li>" for trouble in result.troubles())
     parts += [f"<ul>{troubles}</ul>"] if troubles else []
-    last = ""
-    for line in result.lines():
-        if line.row != last:
-            parts += [f"<h2>{escape(result.titles[line.row])}</h2>", _table(result, line.row)]
-            last = line.row
-        parts.append(plot(line))
+    for row, lines in groupby(result.lines(), key=lambda line: line.row):
+        parts += [f"<h2>{escape(result.titles[row])}</h2>", _table(result, row)]
+        parts += [plot(line) for line in lines]
+        parts += _functions(result, row)
     return "\n".join([*parts, "</body></html>\n"])
 
 
 def _table(result: Result, row: str) -> str:
     names = contenders(result)
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("", *names, "lead"))
+    head = _cells("th", ("", *names, "lead"))
     body = "".join(_row(line, names) for line in result.lines() if line.row == row)
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def _row(line: Line, names: list[str]) -> str:
     values = (cell(line.summaries[name]) if name in line.summaries else "-" for name in names)
-    cells = "".join(f"<td>{value}</td>" for value in (escape(_label(line)), *values))
+    cells = _cells("td", (_label(line), *values))
     lead = line.lead
     if lead is None:
         return f"<tr>{cells}<td>-</td></tr>"
@@ -63,6 +62,19 @@ def _row(line: Line, names: list[str]) -> str:
 
 def _label(line: Line) -> str:
     return f"{line.quantity.name}, {line.quantity.unit}"
+
+
+def _functions(result: Result, row: str) -> Iterator[str]:
+    """Where the kernel's instructions are, when that was asked for."""
+    names, lines = functions(result, row)
+    if names:
+        yield f"<h3>{PROFILE}</h3><table><tr>{_cells('th', names)}</tr>"
+        yield from (f"<tr>{_cells('td', line)}</tr>" for line in lines)
+        yield "</table>"
+
+
+def _cells(kind: str, texts: Iterable[str]) -> str:
+    return "".join(f"<{kind}>{escape(text)}</{kind}>" for text in texts)
 
 
 def plot(line: Line) -> str:

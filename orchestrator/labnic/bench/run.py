@@ -70,7 +70,7 @@ def run(options: Options, config: Config, phases: Phases) -> int:
     folder = run_folder(config.artifacts)
     result = Result(made_with(parts, options))
     try:
-        measure(wanted, chosen, options, config, parts, folder, phases, result)
+        Bench(options, config, parts, folder, phases, result).measure(wanted, chosen)
     finally:
         # What has been measured is not lost with the VM.
         if result.cells:
@@ -111,105 +111,107 @@ def made_with(parts: Parts, options: Options) -> Mapping[str, str]:
     }
 
 
-def measure(
-    wanted: Sequence[Row],
-    chosen: Sequence[Contender],
-    options: Options,
-    config: Config,
-    parts: Parts,
-    folder: Path,
-    phases: Phases,
-    result: Result,
-) -> None:
-    """Fill in the cells of the result, setting by setting."""
-    there = models_of(parts.qemu.binary) | {contenders.OURS}
-    present = [each for each in chosen if each.model is None or each.model in there]
-    for row in wanted:
-        result.titles[row.name] = row.title
-        for each in chosen:
-            if each not in present:
-                result.cell(row.name, each.name).reason = f"QEMU {parts.qemu.version.split()[0]} has no {each.model}"
-    by_setting: dict[Setting, list[Row]] = {}
-    for row in wanted:
-        by_setting.setdefault(row.setting, []).append(row)
-    for setting, those in by_setting.items():
-        if reason := _obstacle(setting, parts):
-            for cell in (result.cell(row.name, each.name) for row in those for each in present if each.model):
-                cell.reason = reason
-            phases.note(f"{', '.join(row.name for row in those)}: {reason}")
-            continue
-        place = folder / setting.name
-        with phases.phase(f"{len(those)} rows, {setting.name}"):
-            if setting.alone:
-                _alone(those, present, options, config, parts, place, phases, result)
+@dataclass(frozen=True)
+class Bench:
+    """What all measurements of a run have in common; ``folder`` gets the VMs' logs, ``result`` the cells."""
+
+    options: Options
+    config: Config
+    parts: Parts
+    folder: Path
+    phases: Phases
+    result: Result
+
+    def measure(self, wanted: Sequence[Row], chosen: Sequence[Contender]) -> None:
+        """Fill in the cells of the result, setting by setting."""
+        present = self._present(wanted, chosen)
+        by_setting: dict[Setting, list[Row]] = {}
+        for row in wanted:
+            by_setting.setdefault(row.setting, []).append(row)
+        for setting, those in by_setting.items():
+            if reason := _obstacle(setting, self.parts):
+                self._leave_out(those, present, reason)
                 continue
-            stage = Stage(setting, present, config, parts, place, phases, options.seconds, profiled=options.profile)
-            with stage:
-                _together(stage, those, options, result, phases)
+            with self.phases.phase(f"{len(those)} rows, {setting.name}"):
+                if setting.alone:
+                    self._alone(those, present, self.folder / setting.name)
+                else:
+                    self._together(setting, those, present)
 
+    def _present(self, wanted: Sequence[Row], chosen: Sequence[Contender]) -> list[Contender]:
+        """Those that this QEMU has; the others' cells say that it has them not."""
+        there = models_of(self.parts.qemu.binary) | {contenders.OURS}
+        present = [each for each in chosen if each.model is None or each.model in there]
+        version = self.parts.qemu.version.split()[0]
+        for row in wanted:
+            self.result.titles[row.name] = row.title
+            for each in chosen:
+                if each not in present:
+                    self.result.cell(row.name, each.name).reason = f"QEMU {version} has no {each.model}"
+        return present
 
-def _together(stage: Stage, those: Sequence[Row], options: Options, result: Result, phases: Phases) -> None:
-    _content(stage, result, phases)
-    rounds = min(options.rounds, COUNTED_ROUNDS) if stage.setting.counted else options.rounds
-    for turn in range(1, rounds + 1):
-        for row in those:
-            _round(stage, row, result, phases, f"{turn}/{rounds}")
+    def _leave_out(self, those: Sequence[Row], present: Sequence[Contender], reason: str) -> None:
+        for cell in (self.result.cell(row.name, each.name) for row in those for each in present if each.model):
+            cell.reason = reason
+        self.phases.note(f"{', '.join(row.name for row in those)}: {reason}")
 
+    def _together(self, setting: Setting, those: Sequence[Row], present: Sequence[Contender]) -> None:
+        """All contenders in one VM."""
+        options = self.options
+        place, profiled = self.folder / setting.name, options.profile
+        stage = Stage(setting, present, self.config, self.parts, place, self.phases, options.seconds, profiled=profiled)
+        rounds = min(options.rounds, COUNTED_ROUNDS) if setting.counted else options.rounds
+        with stage:
+            self._content(stage)
+            for turn in range(1, rounds + 1):
+                for row in those:
+                    self._round(stage, row, f"{turn}/{rounds}")
 
-def _alone(
-    those: Sequence[Row],
-    present: Sequence[Contender],
-    options: Options,
-    config: Config,
-    parts: Parts,
-    folder: Path,
-    phases: Phases,
-    result: Result,
-) -> None:
-    """Every contender in a VM of its own, one after the other, and that in rounds."""
-    for turn in range(1, options.rounds + 1):
-        for row, each in ((row, each) for row in those for each in present if each.model):
-            assert row.whole is not None
-            cell = result.cell(row.name, each.name)
+    def _alone(self, those: Sequence[Row], present: Sequence[Contender], place: Path) -> None:
+        """Every contender in a VM of its own, one after the other, and that in rounds."""
+        rounds = self.options.rounds
+        for turn in range(1, rounds + 1):
+            for row, each in ((row, each) for row in those for each in present if each.model):
+                assert row.whole is not None
+                cell = self.result.cell(row.name, each.name)
+                folder = place / f"{row.name}-{each.name}-{turn}"
+                try:
+                    cell.samples.append(row.whole(each, self.config, self.parts, folder, self.phases))
+                except NotMeasurableError as error:
+                    cell.reason = str(error)
+                else:
+                    self.phases.note(f"  {turn}/{rounds} {row.name}: {each.name} {_brief(cell.samples[-1])}")
+
+    def _content(self, stage: Stage) -> None:
+        for port in stage.ports.values():
+            for wrong in stage.content(port):
+                self.phases.note(wrong)
+                self.result.wrong.append(wrong)
+
+    def _round(self, stage: Stage, row: Row, turn: str) -> None:
+        """One row once for each contender, one after the other."""
+        said = []
+        measure_row = row.measure
+        assert measure_row is not None
+        for name, port in stage.ports.items():
+            if port.nic is None and not row.sends:
+                continue
+            cell = self.result.cell(row.name, name)
+            if cell.reason:
+                continue
             try:
-                cell.samples.append(row.whole(each, config, parts, folder / f"{row.name}-{each.name}-{turn}", phases))
+                cell.samples.append(measure_row(stage, port))
             except NotMeasurableError as error:
                 cell.reason = str(error)
             else:
-                phases.note(f"  {turn}/{options.rounds} {row.name}: {each.name} {_brief(cell.samples[-1])}")
+                said.append(f"{name} {_brief(cell.samples[-1])}")
+        self.phases.note(f"  {turn} {row.name}: {', '.join(said) or 'nobody can'}")
 
 
 def _obstacle(setting: Setting, parts: Parts) -> str:
     if setting.counted and not parts.qemu.counts:
         return "counting needs a QEMU from source (qemu.source=overlay)"
     return obstacle(setting.backend, parts)
-
-
-def _content(stage: Stage, result: Result, phases: Phases) -> None:
-    for port in stage.ports.values():
-        for wrong in stage.content(port):
-            phases.note(wrong)
-            result.wrong.append(wrong)
-
-
-def _round(stage: Stage, row: Row, result: Result, phases: Phases, turn: str) -> None:
-    """One row once for each contender, one after the other."""
-    said = []
-    measure_row = row.measure
-    assert measure_row is not None
-    for name, port in stage.ports.items():
-        if port.nic is None and not row.sends:
-            continue
-        cell = result.cell(row.name, name)
-        if cell.reason:
-            continue
-        try:
-            cell.samples.append(measure_row(stage, port))
-        except NotMeasurableError as error:
-            cell.reason = str(error)
-        else:
-            said.append(f"{name} {_brief(cell.samples[-1])}")
-    phases.note(f"  {turn} {row.name}: {', '.join(said) or 'nobody can'}")
 
 
 def _brief(sample: Sample) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import islice, zip_longest
 from pathlib import Path
 
 from rich.console import Console
@@ -31,6 +32,8 @@ LEGEND = (
 
 FUNCTIONS = 20
 """So many are shown of a profile; the file has all."""
+
+PROFILE = "kernel instructions a frame, by function"
 
 GOAL = 1.25
 """From this lead on labnic is ahead by more than a lucky hour."""
@@ -62,18 +65,24 @@ def table(result: Result, console: Console | None = None) -> None:
 def profiles(result: Result, console: Console | None = None) -> None:
     """Print in which functions the kernel's instructions are, for each row and contender that was looked at."""
     console = console or Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    for row, cells in result.cells.items():
-        found = {name: profile for name, cell in cells.items() if (profile := cell.profile())}
-        if not found:
+    for row in result.cells:
+        names, lines = functions(result, row)
+        if not names:
             continue
-        title = f"{result.titles[row]}: kernel instructions a frame, by function"
-        shown = Table(title=title, title_justify="left", show_edge=False)
-        for name in found:
+        shown = Table(title=f"{result.titles[row]}: {PROFILE}", title_justify="left", show_edge=False)
+        for name in names:
             shown.add_column(name, justify="right")
-        for place in range(FUNCTIONS):
-            entries = [list(profile.items())[place : place + 1] for profile in found.values()]
-            shown.add_row(*(f"{entry[0][0]} {number(entry[0][1]):>6}" if entry else "" for entry in entries))
+        for line in lines:
+            shown.add_row(*line)
         console.print(shown)
+
+
+def functions(result: Result, row: str) -> tuple[list[str], list[list[str]]]:
+    """The contenders whose functions are known, and the `FUNCTIONS` of each that cost the most, side by side."""
+    found = {name: profile for name, cell in result.cells[row].items() if (profile := cell.profile())}
+    columns = [[f"{name} {number(cost):>6}" for name, cost in profile.items()] for profile in found.values()]
+    lines = zip_longest(*columns, fillvalue="")
+    return list(found), [list(line) for line in islice(lines, FUNCTIONS)]
 
 
 def contenders(result: Result) -> list[str]:
