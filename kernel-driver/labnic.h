@@ -47,10 +47,12 @@
 
 /*
  * An interrupt comes this long after the one before it, or when so much waits;
- * of receiving only while the queue is busy.
+ * of receiving only while the queue is busy. What was sent may be more: nobody
+ * waits for it, unless for room in the ring, and then none is held.
  */
 #define LABNIC_HOLD_USECS	256
-#define LABNIC_HOLD_FRAMES	32
+#define LABNIC_HOLD_TX_FRAMES	128
+#define LABNIC_HOLD_RX_FRAMES	32
 
 /* The Ethernet header and one VLAN tag around an MTU. */
 #define LABNIC_OVERHEAD		(ETH_HLEN + VLAN_HLEN)
