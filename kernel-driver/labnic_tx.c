@@ -345,7 +345,8 @@ static u32 labnic_tx_complete(struct labnic_rings *rings, u32 consumed,
 			napi_consume_skb(labnic_tx_take(tx, clean), budget);
 		clean += buf->n_desc;
 	}
-	WRITE_ONCE(tx->clean, clean);
+	/* Who sees the room may fill it: nothing there is read after this. */
+	smp_store_release(&tx->clean, clean);
 
 	if (packets) {
 		u64_stats_update_begin(&stats->syncp);
