@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +21,7 @@ from rich.console import Console
 from labnic.build.cache import PROJECT, Cache
 from labnic.config import Config
 from labnic.errors import CommandTimeoutError, ConfigError, InterruptError, UsageError
-from labnic.mutants import catalog, command, run, verdict
+from labnic.mutants import catalog, command, run, verdict, worker
 from labnic.mutants.catalog import COMPILER, TEST, Mutant
 from labnic.mutants.lane import Lane
 from labnic.mutants.recorder import Failure, Findings, classify
@@ -395,6 +398,27 @@ def test_a_worker_answers_and_ends(lane: Lane) -> None:
     lane.close()
     assert process
     assert process.returncode == 0
+
+
+def test_an_interrupt_that_follows_the_end_of_the_channel_does_not_disturb_the_closing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    closed = []
+
+    def close(self: worker.Worker) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        closed.append(self)
+
+    monkeypatch.setattr(worker.Worker, "close", close)
+    ours, theirs = socket.socketpair()
+    ours.close()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with theirs:
+            worker.main(tmp_path, theirs)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert len(closed) == 1
 
 
 def test_a_worker_that_does_not_answer_is_ended(lane: Lane) -> None:

@@ -127,17 +127,24 @@ def main(folder: Path, channel: socket.socket) -> None:
     """Answer requests until the other end closes the channel."""
     worker = Worker(folder)
     try:
+        _serve(worker, channel)
+    except (KeyboardInterrupt, BrokenPipeError):
+        pass  # the other end has given up; what it wants now is that nothing stays
+    finally:
+        worker.close()
+
+
+def _serve(worker: Worker, channel: socket.socket) -> None:
+    try:
         with channel.makefile("rwb") as stream:
             for line in stream:
                 data = json.loads(line)
                 request = Request(**{**data, "tests": tuple(data["tests"])})
                 stream.write(json.dumps(worker.run(request).as_json()).encode() + b"\n")
                 stream.flush()
-    except (KeyboardInterrupt, BrokenPipeError):
-        # The other end has given up; what it wants now is that nothing stays.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
     finally:
-        worker.close()
+        # However it ended: an interrupt that follows the end of the channel must not disturb the closing.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":
