@@ -176,7 +176,7 @@ unwind:
 	return -ENOMEM;
 }
 
-/* The room that goes with a descriptor. */
+/* Where in tx->copies the room is that goes with a descriptor. */
 static u32 labnic_tx_room(const struct labnic_tx_ring *tx, u32 index)
 {
 	return (index & (tx->size - 1)) * LABNIC_TX_COPY_MAX;
@@ -184,9 +184,10 @@ static u32 labnic_tx_room(const struct labnic_tx_ring *tx, u32 index)
 
 /*
  * Copy the bytes of @skb, of which nobody needs more then. For few of them it
- * is less work than to map and unmap them, and to free the skb later.
+ * is less work than to map and unmap them, and to free the skb later. Returns
+ * how many descriptors that takes, as labnic_tx_map() does.
  */
-static void labnic_tx_copy(struct labnic_tx_ring *tx, const struct sk_buff *skb)
+static int labnic_tx_copy(struct labnic_tx_ring *tx, const struct sk_buff *skb)
 {
 	struct labnic_tx_buf *buf = &tx->bufs[tx->next & (tx->size - 1)];
 	u32 room = labnic_tx_room(tx, tx->next);
@@ -199,6 +200,7 @@ static void labnic_tx_copy(struct labnic_tx_ring *tx, const struct sk_buff *skb)
 		skb_copy_from_linear_data(skb, tx->copies + room, buf->len);
 	else
 		skb_copy_bits(skb, 0, tx->copies + room, buf->len);
+	return 1;
 }
 
 /*
@@ -240,7 +242,7 @@ netdev_tx_t labnic_start_xmit(struct sk_buff *skb, struct net_device *netdev)
 	struct labnic_tx_ring *tx;
 	struct labnic_tx_buf *buf;
 	bool kick, copy;
-	int n = 1;
+	int n;
 
 	BUILD_BUG_ON(LABNIC_TX_STOP > LABNIC_RING_MIN);
 	BUILD_BUG_ON(LABNIC_TX_STOP > LABNIC_TX_FRAGS_MAX);
@@ -268,10 +270,7 @@ netdev_tx_t labnic_start_xmit(struct sk_buff *skb, struct net_device *netdev)
 	if (unlikely(!labnic_tx_prepare(skb, buf)))
 		goto drop;
 	copy = skb->len <= READ_ONCE(nic->tx_copybreak);
-	if (copy)
-		labnic_tx_copy(tx, skb);
-	else
-		n = labnic_tx_map(tx, skb);
+	n = copy ? labnic_tx_copy(tx, skb) : labnic_tx_map(tx, skb);
 	if (unlikely(n < 0))
 		goto drop;
 

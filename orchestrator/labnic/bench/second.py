@@ -25,9 +25,10 @@ def wires(nics: Sequence[NicConfig], folder: Path, *, first: bool) -> Mapping[st
 
 def second_config(config: Config, nics: Sequence[Nic]) -> Config:
     """The first guest's, with the addresses that it knows its neighbours by."""
-    update = [{"mac": nic.peer_mac, "address": f"{nic.peer_ip}/{nic.prefix}"} for nic in nics]
-    nics_there = tuple(nic.config.model_copy(update=new) for nic, new in zip(nics, update, strict=True))
-    return config.model_copy(update={"nics": nics_there})
+    there = tuple(
+        nic.config.model_copy(update={"mac": nic.peer_mac, "address": f"{nic.peer_ip}/{nic.prefix}"}) for nic in nics
+    )
+    return config.model_copy(update={"nics": there})
 
 
 @contextmanager

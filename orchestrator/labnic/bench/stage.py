@@ -139,9 +139,9 @@ class Stage:
         self._undo = contextlib.ExitStack()
         config = machine_config(config, setting, contenders)
         self._phases = phases
-        self._sockets = Path(self._undo.enter_context(TemporaryDirectory(prefix="labnic-")))
         backends, extra = backends_of(setting.backend, config.nics)
         if setting.backend == "guests":
+            self._sockets = Path(self._undo.enter_context(TemporaryDirectory(prefix="labnic-")))
             backends = wires(config.nics, self._sockets, first=True)
         self.counter: Counter | None = None
         if setting.counted:
