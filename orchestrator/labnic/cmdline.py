@@ -32,6 +32,15 @@ An earlier one can translate code while another virtual CPU changes it, and then
 commit deba78709ae8 ended that); a kernel that switches a tracepoint or a probe changes its code, and hangs or panics.
 """
 
+ONE_CPU_FIRST = ("maxcpus=1", "noreplace-smp")
+"""Words for the kernel that leave further CPUs to the guest's first program, once PCI functions have their memory, and
+keep the code from being patched when they come.
+
+Threaded TCG keeps by number which region a CPU's cached address leads to, and another CPU that changes the memory map
+changes the numbers (`iotlb_to_section` of QEMU 10.0): an acknowledgement to the interrupt controller went to a device's
+MSI-X table, and the guest hung or QEMU aborted, once in some thirty boots of a busy machine.
+"""
+
 DEVICE_LOG = "device.log"
 """File of the artifacts that gets the device's trace events."""
 
@@ -139,7 +148,7 @@ def _machine(spec: MachineSpec) -> list[str]:
         *_firmware(spec),
         *("-kernel", str(spec.kernel)),
         *("-initrd", str(spec.initrd)),
-        *("-append", " ".join(spec.parameters)),
+        *("-append", " ".join((*spec.parameters, *_one_cpu_first(spec)))),
         *("-no-reboot", "-action", "panic=exit-failure", "-device", "pvpanic-pci"),
     ]
 
@@ -149,13 +158,22 @@ def _firmware(spec: MachineSpec) -> tuple[str, ...]:
     return () if hub else ("-bios", PVH_FIRMWARE)
 
 
+def _one_cpu_first(spec: MachineSpec) -> tuple[str, ...]:
+    threaded = spec.accel == "tcg" and _tcg_thread(spec) == "multi" and spec.machine.cpus > 1
+    return ONE_CPU_FIRST if threaded else ()
+
+
 def _tcg(spec: MachineSpec) -> str:
+    return f"tcg,thread={_tcg_thread(spec)},tb-size={TCG_BUFFER}"
+
+
+def _tcg_thread(spec: MachineSpec) -> str:
     thread = spec.machine.tcg_thread
     if thread == "auto":
         numbers = re.match(r"(\d+)\.(\d+)", spec.qemu_version)
         threaded = numbers is not None and (int(numbers[1]), int(numbers[2])) >= TCG_THREADED
         thread = "multi" if threaded else "single"
-    return f"tcg,thread={thread},tb-size={TCG_BUFFER}"
+    return thread
 
 
 def _trace(spec: MachineSpec) -> list[str]:

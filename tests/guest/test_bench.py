@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from labnic.bench import contenders, rows, run
 from labnic.bench.profile import GONE
 from labnic.bench.result import Result
@@ -50,8 +52,9 @@ def test_what_a_frame_costs_is_counted_where_qemu_takes_plugins(lab: Lab, tmp_pa
     assert not any("mirred" in name for name in profile)
 
 
-def test_bytes_come_from_one_nic_to_another_on_a_hub(lab: Lab, tmp_path: Path) -> None:
-    """With which each QEMU must boot."""
-    (line,) = bench(lab, tmp_path, "tcp-pair-on-hub", seconds=0.5).lines()
-    assert (line.row, line.quantity) == ("tcp-pair-on-hub", THROUGHPUT)
+@pytest.mark.parametrize("row", ["tcp-pair-on-hub", "tcp-two-on-guests"])
+def test_bytes_come_from_one_nic_to_another(lab: Lab, tmp_path: Path, row: str) -> None:
+    """On a hub of one guest, with which each QEMU must boot, and between two guests."""
+    (line,) = bench(lab, tmp_path, row, seconds=0.5).lines()
+    assert (line.row, line.quantity) == (row, THROUGHPUT)
     assert line.summaries["labnic"].median > 0

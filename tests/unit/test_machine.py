@@ -50,7 +50,7 @@ def test_the_command_line_has_what_a_lab_needs(spec: MachineSpec) -> None:
     argv = command_line(spec)
     assert argv[0] == "/usr/bin/qemu"
     assert value(argv, "-accel") == "tcg,thread=multi,tb-size=512"
-    assert value(argv, "-append") == "console=ttyS0 x=y"
+    assert value(argv, "-append").startswith("console=ttyS0 x=y")
     assert value(argv, "-action") == "panic=exit-failure"
     assert {"-S", "-no-reboot", "-nodefaults", "-no-user-config"} <= set(argv)
     assert value(argv, "-netdev") == "dgram,id=w0,local.type=fd,local.str=7"
@@ -58,6 +58,14 @@ def test_the_command_line_has_what_a_lab_needs(spec: MachineSpec) -> None:
     assert nics[0] == "labnic,id=eth0,netdev=w0,mac=52:54:00:6c:62:01,bus=pcie.0,addr=0x10,queues=8"
     assert nics[1] == "e1000e,id=eth1,netdev=w1,mac=52:54:00:00:00:09,bus=pcie.0,addr=0x11,romfile="
     assert spec.descriptors == (5, 6, 7, 8)
+
+
+@pytest.mark.parametrize(("thread", "cpus", "wanted"), [("multi", 2, True), ("multi", 1, False), ("single", 2, False)])
+def test_memory_is_mapped_before_another_cpu_runs_in_a_thread_of_its_own(
+    spec: MachineSpec, thread: str, cpus: int, wanted: bool
+) -> None:
+    machine = spec.machine.model_copy(update={"tcg_thread": thread, "cpus": cpus})
+    assert ("maxcpus=1" in value(command_line(replace(spec, machine=machine)), "-append")) == wanted
 
 
 @pytest.mark.parametrize(
