@@ -74,7 +74,8 @@ def numbered(nic: Nic, first: int, count: int = BURST, queue: int = STUCK) -> li
 
 def wait_reset(nic: Nic, before: int) -> None:
     """Wait until the driver has reset the device once more."""
-    eventually(lambda: nic.ethtool_stats()["resets"] > before, True, timeout=TIMEOUT, what="a reset")
+    # In the middle of a reset there are no statistics to be had.
+    eventually(lambda: nic.ethtool_stats().get("resets", before) > before, True, timeout=TIMEOUT, what="a reset")
 
 
 def arrived(nic: Nic, count: int) -> list[bytes]:
