@@ -17,7 +17,8 @@ from labnic.errors import UsageError
 class Row:
     """One measurement of every contender; ``sends`` when the ceiling can do it, too.
 
-    ``measure`` works on a running VM; a row whose setting gives each NIC its own has ``whole`` instead.
+    ``measure`` works on a running VM; a row whose setting gives each NIC its own has ``whole`` instead.  ``repeats`` is
+    how often it is taken in each round.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Row:
     measure: traffic.Measure | None = None
     sends: bool = False
     whole: start.Whole | None = None
+    repeats: int = 1
 
 
 LENGTHS, BURSTS, QUEUES = (60, 1500), (1, 16), (1, 2, 4)
@@ -77,6 +79,10 @@ def _counted() -> Iterator[Row]:
     yield Row("count-echo", "counted: one frame of 60 B in and out again, dgram", setting, counted.echo())
 
 
+TCP_REPEATS = 3
+"""Single transfers of one NIC spread by a factor of two on two cores, which share out guest, QEMU and host anew."""
+
+
 def _tcp() -> Iterator[Row]:
     for backend in ("tap", "user"):
         for out in (True, False):
@@ -84,13 +90,15 @@ def _tcp() -> Iterator[Row]:
                 name = f"tcp-{'out' if out else 'in'}-{'on' if offloads else 'off'}-{backend}"
                 way = "guest to host" if out else "host to guest"
                 title = f"TCP {way}, offloads {'on' if offloads else 'off'}, {backend}"
-                yield Row(name, title, SETTINGS[backend], tcp.transfer(out=out, offloads=offloads))
+                measure = tcp.transfer(out=out, offloads=offloads)
+                yield Row(name, title, SETTINGS[backend], measure, repeats=TCP_REPEATS)
     pairs = (("pair", "from NIC to NIC in one guest", "hub"), ("two", "between two guests", "guests"))
     for name, words, backend in pairs:
         for offloads in (True, False):
             word = "on" if offloads else "off"
             title = f"TCP {words}, offloads {word}"
-            yield Row(f"tcp-{name}-{word}-{backend}", title, SETTINGS[backend], tcp.between_nics(offloads=offloads))
+            measure = tcp.between_nics(offloads=offloads)
+            yield Row(f"tcp-{name}-{word}-{backend}", title, SETTINGS[backend], measure, repeats=TCP_REPEATS)
 
 
 _STARTS = (

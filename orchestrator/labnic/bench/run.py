@@ -161,10 +161,11 @@ class Bench:
         place, profiled = self.folder / setting.name, options.profile
         stage = Stage(setting, present, self.config, self.parts, place, self.phases, options.seconds, profiled=profiled)
         rounds = min(options.rounds, COUNTED_ROUNDS) if setting.counted else options.rounds
+        in_turn = [row for row in those for _ in range(row.repeats)]
         with stage:
             self._content(stage)
             for turn in range(1, rounds + 1):
-                for row in those:
+                for row in in_turn:
                     self._round(stage, row, f"{turn}/{rounds}")
 
     def _alone(self, those: Sequence[Row], present: Sequence[Contender], place: Path) -> None:
