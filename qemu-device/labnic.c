@@ -321,6 +321,7 @@ static void labnic_realize(PCIDevice *pci_dev, Error **errp)
     s->rx_bh = qemu_bh_new_guarded(labnic_rx_bh, s, &dev->mem_reentrancy_guard);
     labnic_init_net(s);
     labnic_irq_init(s);
+    labnic_pace_init(s);
     labnic_fault_init(s);
     labnic_audit_init(s);
     s->vm_state = qemu_add_vm_change_state_handler(labnic_vm_state, s);
@@ -334,6 +335,7 @@ static void labnic_exit(PCIDevice *pci_dev)
     trace_labnic_exit(s->name);
     qemu_del_vm_change_state_handler(s->vm_state);
     labnic_irq_exit(s);
+    labnic_pace_exit(s);
     labnic_gro_exit(s);
     labnic_fault_exit(s);
     labnic_audit_exit(s);
@@ -391,6 +393,7 @@ static LABNIC_PROPERTY labnic_properties[] = {
                        LABNIC_BAR_REGS_SIZE),
     DEFINE_PROP_BOOL("auditing", LabnicState, auditing, false),
     DEFINE_PROP_BOOL("vnet-hdr", LabnicState, vnet_hdr, true),
+    DEFINE_PROP_BOOL("pacing", LabnicState, pacing, true),
     LABNIC_PROP_FEATURE("rss", RSS),
     LABNIC_PROP_FEATURE("tx-csum", TX_CSUM),
     LABNIC_PROP_FEATURE("rx-csum", RX_CSUM),

@@ -43,12 +43,22 @@ typedef struct LabnicTxOut {
     uint32_t segments;          /* to become on the way; zero for one frame */
 } LabnicTxOut;
 
+/* How TX doorbells follow each other */
+typedef struct LabnicPace {
+    int64_t since;              /* on QEMU_CLOCK_VIRTUAL; what it was then: */
+    uint32_t from;              /* descriptors published */
+    uint32_t doorbells;         /* since then, until there is a pace */
+    uint32_t ahead;             /* of the head the event is; zero for no pace */
+} LabnicPace;
+
 typedef struct LabnicTxQueue {
     LabnicRing ring;
     uint32_t reported;          /* TX_CONSUMED as last written to the guest */
     uint32_t event;             /* TX_DOORBELL_EVENT likewise */
+    uint32_t event_head;        /* the head when it was written */
     uint32_t whole;             /* window slots before this end in EOP */
     uint32_t segment;           /* of the frame at the head, the next to send */
+    LabnicPace pace;
 
     /* Registers that the hot path does not read */
     uint32_t error;
@@ -111,6 +121,7 @@ struct LabnicState {
     uint32_t regs_size;         /* bytes of BAR REGS that are there */
     bool auditing;
     bool vnet_hdr;              /* hand on what the backend can do */
+    bool pacing;                /* one doorbell for lone frames in succession */
 
     bool vnet;                  /* a vnet header goes before each frame */
     bool vnet_whole;            /* and TCP may come in one frame */
@@ -138,6 +149,8 @@ struct LabnicState {
 
     LabnicIrqHold irq_hold[LABNIC_MAX_QUEUES];
     QEMUTimer irq_clock;        /* for the first that is due */
+
+    QEMUTimer pace_clock;       /* runs while a TX queue has a pace */
 
     LabnicGro gro[LABNIC_MAX_QUEUES];
     uint32_t gro_stuck;         /* bit per queue pair: they found no buffers */
@@ -239,11 +252,18 @@ extern const MemoryRegionOps labnic_mmio_ops;
 /* labnic_tx.c */
 void labnic_tx_set_enable(LabnicState *s, unsigned qi, bool enable);
 void labnic_tx_doorbell(LabnicState *s, unsigned qi, uint32_t published);
+void labnic_tx_kick(LabnicState *s, uint32_t queues);
 void labnic_tx_kick_all(LabnicState *s);
 void labnic_tx_report_again(LabnicState *s);
 void labnic_tx_stop(LabnicState *s, unsigned qi);
 void labnic_tx_purge(LabnicState *s);
 void labnic_tx_bh(void *opaque);
+
+/* labnic_pace.c */
+void labnic_pace_doorbell(LabnicState *s, unsigned qi, uint32_t published);
+void labnic_pace_end(LabnicTxQueue *q);
+void labnic_pace_init(LabnicState *s);
+void labnic_pace_exit(LabnicState *s);
 
 /* labnic_rx.c */
 void labnic_rx_set_enable(LabnicState *s, unsigned qi, bool enable);

@@ -411,13 +411,31 @@ static LabnicTxResult labnic_tx_burst(LabnicState *s, unsigned qi,
     }
 }
 
+/* The count of descriptors that is to ring when it is passed */
+static uint32_t labnic_tx_event(const LabnicTxQueue *q)
+{
+    return q->ring.head + q->pace.ahead;
+}
+
+static void labnic_tx_event_told(LabnicTxQueue *q)
+{
+    q->event = labnic_tx_event(q);
+    q->event_head = q->ring.head;
+}
+
+/* Whether the driver can see the event, and nothing was sent since it can */
+static bool labnic_tx_event_is_told(const LabnicTxQueue *q)
+{
+    return q->event == labnic_tx_event(q) && q->event_head == q->ring.head;
+}
+
 /* Publishes the doorbell event alone, without which no frame would come */
 static bool labnic_tx_report_event(LabnicState *s, unsigned qi)
 {
     LabnicTxQueue *q = &s->tx[qi];
-    uint32_t event = cpu_to_le32(q->ring.head);
+    uint32_t event = cpu_to_le32(labnic_tx_event(q));
 
-    q->event = q->ring.head;
+    labnic_tx_event_told(q);
     return labnic_dma_write(s, LABNIC_STATUS_ADDR(s, qi, tx_doorbell_event),
                             &event, sizeof(event));
 }
@@ -429,8 +447,8 @@ static bool labnic_tx_report_event(LabnicState *s, unsigned qi)
 static bool labnic_tx_report(LabnicState *s, unsigned qi, bool idle)
 {
     LabnicTxQueue *q = &s->tx[qi];
-    uint32_t head = cpu_to_le32(q->ring.head);
-    uint32_t words[2] = { head, head };
+    uint32_t words[2] = { cpu_to_le32(q->ring.head),
+                          cpu_to_le32(labnic_tx_event(q)) };
     bool news = q->ring.head != q->reported;
     LabnicFault *f;
 
@@ -450,7 +468,7 @@ static bool labnic_tx_report(LabnicState *s, unsigned qi, bool idle)
     trace_labnic_tx_report(s->name, qi, q->ring.head, idle);
     q->reported = q->ring.head;
     if (idle) {
-        q->event = q->ring.head;
+        labnic_tx_event_told(q);
     }
     return labnic_dma_write(s, LABNIC_STATUS_ADDR(s, qi, tx_consumed), words,
                             idle ? sizeof(words) : sizeof(words[0]));
@@ -472,7 +490,7 @@ static bool labnic_tx_run(LabnicState *s, unsigned qi, unsigned budget)
     }
     do {
         result = labnic_tx_burst(s, qi, &budget, &err);
-        if (result == LABNIC_TX_IDLE && q->ring.head == q->event) {
+        if (result == LABNIC_TX_IDLE && labnic_tx_event_is_told(q)) {
             break;              /* looked again after the event was visible */
         }
         if (!labnic_tx_report(s, qi, result == LABNIC_TX_IDLE)) {
@@ -490,18 +508,25 @@ static bool labnic_tx_run(LabnicState *s, unsigned qi, unsigned budget)
     return result != LABNIC_TX_MORE;
 }
 
-/* Has the bottom half look after every queue */
+/* Has the bottom half look after queues, a bit for each */
+void labnic_tx_kick(LabnicState *s, uint32_t queues)
+{
+    s->tx_kick |= queues;
+    if (s->tx_kick) {
+        qemu_bh_schedule(s->tx_bh);
+    }
+}
+
 void labnic_tx_kick_all(LabnicState *s)
 {
-    s->tx_kick = MAKE_64BIT_MASK(0, s->num_queues);
-    qemu_bh_schedule(s->tx_bh);
+    labnic_tx_kick(s, MAKE_64BIT_MASK(0, s->num_queues));
 }
 
 /* Has every queue publish its words, whether they have changed or not */
 void labnic_tx_report_again(LabnicState *s)
 {
     for (unsigned qi = 0; qi < s->num_queues; qi++) {
-        s->tx[qi].event = s->tx[qi].ring.head - 1;
+        s->tx[qi].event = labnic_tx_event(&s->tx[qi]) - 1;
     }
     labnic_tx_kick_all(s);
 }
@@ -529,9 +554,7 @@ void labnic_tx_bh(void *opaque)
             s->tx_kick |= 1u << qi;
         }
     }
-    if (s->tx_kick) {
-        qemu_bh_schedule(s->tx_bh);
-    }
+    labnic_tx_kick(s, 0);
     labnic_leave(s);
 }
 
@@ -553,9 +576,9 @@ void labnic_tx_doorbell(LabnicState *s, unsigned qi, uint32_t published)
     if (!labnic_tx_may_run(s)) {
         return;
     }
+    labnic_pace_doorbell(s, qi, published);
     if (!labnic_tx_run(s, qi, LABNIC_TX_BUDGET_VCPU)) {
-        s->tx_kick |= 1u << qi;
-        qemu_bh_schedule(s->tx_bh);
+        labnic_tx_kick(s, 1u << qi);
     }
 }
 
@@ -570,6 +593,7 @@ void labnic_tx_purge(LabnicState *s)
 void labnic_tx_stop(LabnicState *s, unsigned qi)
 {
     s->tx[qi].ring.enabled = false;
+    labnic_pace_end(&s->tx[qi]);
     labnic_irq_forget(s, true, qi);
     if (s->tx_cut_queue == (int)qi) {
         s->tx_cut_queue = LABNIC_NO_QUEUE;
@@ -605,8 +629,7 @@ static void labnic_tx_start(LabnicState *s, unsigned qi)
     q->ring.enabled = true;
     labnic_audit_start(s, true, qi);
     /* What was published before the queue ran */
-    s->tx_kick |= 1u << qi;
-    qemu_bh_schedule(s->tx_bh);
+    labnic_tx_kick(s, 1u << qi);
 }
 
 void labnic_tx_set_enable(LabnicState *s, unsigned qi, bool enable)

@@ -4,7 +4,8 @@
  * the registers could not hold is refused.
  *
  * Not in it because it follows from the rest: the copied descriptors (fetched
- * again), what doorbells announced (the phase bits tell), and a frame that the
+ * again), what doorbells announced (the phase bits tell) and how they followed
+ * each other (the first look sets the event anew), and a frame that the
  * backend keeps (the network layer returns it when the VM stops, and it is
  * still in its ring).
  */
@@ -187,6 +188,7 @@ static int labnic_post_load(void *opaque, int version_id)
         labnic_forget_window(&s->tx[qi].ring);
         labnic_forget_window(&s->rx[qi].ring);
         s->tx[qi].whole = 0;
+        labnic_pace_end(&s->tx[qi]);
         s->tx[qi].event = s->tx[qi].ring.head - 1;  /* written once more */
         s->irq_hold[qi].fired = 0;
         s->irq_hold[qi].due = 0;

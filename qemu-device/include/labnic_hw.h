@@ -816,7 +816,9 @@ struct labnic_status_block {
 	__le32 tx_consumed;
 	/*
 	 * Written by the device: ring the TX doorbell when the count of
-	 * published descriptors passes this.
+	 * published descriptors passes this. While frames come in quick
+	 * succession it is ahead of TX_CONSUMED, and the device looks by itself
+	 * for those that do not reach it.
 	 */
 	__le32 tx_doorbell_event;
 	/*

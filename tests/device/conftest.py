@@ -16,7 +16,7 @@ import pytest
 
 from labnic.build import PROJECT, Cache, PlainProgress, build_qemu
 from labnic.config import Config
-from labnic.errors import LabnicError
+from labnic.errors import LabnicError, VmLostError
 from labnic.settings import load_settings
 from labnic.softnic import Nic
 
@@ -130,6 +130,27 @@ def make_bench(new_bench: MakeBench, request: pytest.FixtureRequest) -> Iterator
     yield make
     for bench in benches:
         bench.close()
+
+
+@pytest.fixture
+def make_stepped(make_bench: MakeBench) -> MakeBench:
+    """Starts one with a clock that the test steps."""
+
+    def make(options: BenchOptions | None = None, **properties: object) -> Bench:
+        try:
+            return make_bench(replace(options or BenchOptions(), own_clock=True), **properties)
+        except VmLostError as error:
+            if "invalid accelerator" in str(error):
+                pytest.skip("this QEMU is built without the accelerator whose clock a test can step")
+            raise
+
+    return make
+
+
+@pytest.fixture
+def stepped(make_stepped: MakeBench) -> Bench:
+    """A machine with a clock that the test steps."""
+    return make_stepped()
 
 
 BENCHES: pytest.StashKey[list[Bench]] = pytest.StashKey()

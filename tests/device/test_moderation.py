@@ -17,12 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labnic.errors import VmLostError
 from labnic.qtest import wait_until
 from labnic.registers import COUNT_MASK
 from labnic.rings import QueuePair, RxQueue, TxQueue, distance, passed
 
-from .bench import Bench, BenchOptions, MakeBench, examples
+from .bench import Bench, MakeBench, examples
 from .frames import frame
 from .test_migration import SMALL, load, save
 
@@ -368,17 +367,6 @@ STEPS: st.SearchStrategy[Step] = st.one_of(
     st.tuples(st.just("wait"), st.integers(1, 500), st.just(0)),
     st.tuples(st.just("hold"), st.sampled_from([0, 50, 200, 400]), st.integers(0, 5)),
 )
-
-
-@pytest.fixture
-def stepped(make_bench: MakeBench) -> Bench:
-    """A machine with a clock that the test steps."""
-    try:
-        return make_bench(BenchOptions(own_clock=True))
-    except VmLostError as error:
-        if "invalid accelerator" in str(error):
-            pytest.skip("this QEMU is built without the accelerator whose clock a test can step")
-        raise
 
 
 def follow(line: Line, model: Model, step: Step) -> None:
