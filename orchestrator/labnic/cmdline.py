@@ -204,9 +204,9 @@ def _channels(spec: MachineSpec) -> list[str]:
     if spec.agent >= 0:
         arguments += [
             *("-chardev", f"socket,id=agent,fd={spec.agent}"),
-            # The first port is a console's. Each has two queues, and QEMU polls a file for each of them: 31 ports, the
-            # default, would double what a received frame costs.
-            *("-device", "virtio-serial-pci,id=channels,max_ports=2"),
+            # The first port is a console's, 31 are the default. QEMU's main loop would poll a file for each of their
+            # queues before each frame that it receives.
+            *("-device", "virtio-serial-pci,id=channels,max_ports=2,ioeventfd=off"),
             *("-device", f"virtserialport,bus=channels.0,chardev=agent,name={AGENT_PORT}"),
         ]
     return arguments
