@@ -32,6 +32,7 @@ for round in $(seq {rounds}); do
     ip neigh replace {peer_ip} lladdr {peer_mac} nud permanent dev {name}
 done
 touch /tmp/labnic-stop
+wait
 echo 0 >$tracing/events/napi/napi_poll/enable
 """
 
