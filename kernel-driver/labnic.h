@@ -50,8 +50,9 @@
  * of receiving only while the queue is busy. What was sent may be more: nobody
  * waits for it, unless for room in the ring, and then none is held.
  */
-#define LABNIC_HOLD_USECS	256
-#define LABNIC_HOLD_TX_FRAMES	128
+#define LABNIC_HOLD_TX_USECS	512
+#define LABNIC_HOLD_TX_FRAMES	256
+#define LABNIC_HOLD_RX_USECS	256
 #define LABNIC_HOLD_RX_FRAMES	32
 
 /* The Ethernet header and one VLAN tag around an MTU. */

@@ -141,8 +141,8 @@ static void labnic_setup_queues(struct labnic *nic)
 	nic->cfg.queues = min(nic->max_queues, num_online_cpus());
 	nic->cfg.tx_size = LABNIC_RING_DEFAULT;
 	nic->cfg.rx_size = LABNIC_RING_DEFAULT;
-	nic->tx_hold = labnic_hold(LABNIC_HOLD_USECS, LABNIC_HOLD_TX_FRAMES);
-	nic->rx_hold = labnic_hold(LABNIC_HOLD_USECS, LABNIC_HOLD_RX_FRAMES);
+	nic->tx_hold = labnic_hold(LABNIC_HOLD_TX_USECS, LABNIC_HOLD_TX_FRAMES);
+	nic->rx_hold = labnic_hold(LABNIC_HOLD_RX_USECS, LABNIC_HOLD_RX_FRAMES);
 	nic->adaptive_rx = true;
 	nic->tx_copybreak = LABNIC_TX_COPY_MAX;
 	netdev_rss_key_fill(nic->rss_key, sizeof(nic->rss_key));

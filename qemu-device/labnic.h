@@ -25,13 +25,6 @@
 #define TYPE_LABNIC "labnic"
 OBJECT_DECLARE_SIMPLE_TYPE(LabnicState, LABNIC)
 
-/*
- * Frames sent per entry: few on the vCPU that rang the doorbell, which waits
- * meanwhile, and more in the bottom half that takes over.
- */
-#define LABNIC_TX_BUDGET_VCPU 64
-#define LABNIC_TX_BUDGET_BH 256
-
 /* tx_wait_queue when the backend holds no frame of ours; tx_cut_queue */
 #define LABNIC_NO_QUEUE (-1)
 

@@ -5,6 +5,7 @@
  */
 #include "qemu/osdep.h"
 #include "qemu/atomic.h"
+#include "qemu/units.h"
 #include "labnic.h"
 
 typedef struct LabnicTxFrame {
@@ -25,6 +26,23 @@ typedef enum LabnicTxResult {
     LABNIC_TX_WAIT,             /* the backend is full; it will call back */
     LABNIC_TX_BAD,              /* the queue must stop */
 } LabnicTxResult;
+
+/* What a look at a queue may still do */
+typedef struct LabnicTxBudget {
+    unsigned frames;            /* or segments */
+    uint32_t longest;           /* bytes of a frame */
+} LabnicTxBudget;
+
+/*
+ * Little on the vCPU that rang the doorbell, which waits meanwhile. A long
+ * frame is work enough to be done beside the vCPU, by the bottom half.
+ */
+static const LabnicTxBudget labnic_tx_budget_vcpu = {
+    .frames = 64, .longest = 16 * KiB,
+};
+static const LabnicTxBudget labnic_tx_budget_bh = {
+    .frames = 256, .longest = UINT32_MAX,
+};
 
 static uint32_t labnic_tx_offload(uint32_t flags)
 {
@@ -199,16 +217,11 @@ static uint32_t labnic_tx_cut(LabnicState *s, unsigned qi,
 
 /* Copies the frame at the head and does what it asks for; an ERR value */
 static uint32_t labnic_tx_prepare(LabnicState *s, unsigned qi,
-                                  LabnicTxFrame *frame)
+                                  const LabnicTxFrame *frame)
 {
     LabnicTxQueue *q = &s->tx[qi];
-    uint32_t err = labnic_tx_parse(s, q, frame);
-    uint32_t offload;
+    uint32_t offload = labnic_tx_offload(frame->flags);
 
-    if (err) {
-        return err;
-    }
-    offload = labnic_tx_offload(frame->flags);
     if (s->tx_cut_queue == (int)qi && offload == LABNIC_OFFLOAD_TSO) {
         return LABNIC_ERR_NONE;         /* it is there already */
     }
@@ -337,7 +350,7 @@ static bool labnic_tx_put(LabnicState *s, unsigned qi, LabnicTxOut out)
  */
 static LabnicTxResult labnic_tx_put_segments(LabnicState *s, unsigned qi,
                                              const LabnicTxFrame *frame,
-                                             unsigned *budget)
+                                             LabnicTxBudget *budget)
 {
     uint32_t n = s->tx[qi].segment;
 
@@ -354,10 +367,10 @@ static LabnicTxResult labnic_tx_put_segments(LabnicState *s, unsigned qi,
         if (last) {
             return LABNIC_TX_IDLE;
         }
-        if (!*budget) {
+        if (!budget->frames) {
             return LABNIC_TX_MORE;
         }
-        --*budget;
+        budget->frames--;
         n++;
     }
 }
@@ -365,7 +378,7 @@ static LabnicTxResult labnic_tx_put_segments(LabnicState *s, unsigned qi,
 /* Sends the frame in tx_frame; IDLE when that has been done */
 static LabnicTxResult labnic_tx_send(LabnicState *s, unsigned qi,
                                      const LabnicTxFrame *frame,
-                                     unsigned *budget)
+                                     LabnicTxBudget *budget)
 {
     LabnicTxOut out = { .len = frame->len, .descs = frame->descs };
 
@@ -381,7 +394,7 @@ static LabnicTxResult labnic_tx_send(LabnicState *s, unsigned qi,
 
 /* Sends what is published, up to the budget */
 static LabnicTxResult labnic_tx_burst(LabnicState *s, unsigned qi,
-                                      unsigned *budget, uint32_t *err)
+                                      LabnicTxBudget *budget, uint32_t *err)
 {
     LabnicTxQueue *q = &s->tx[qi];
     LabnicTxResult result;
@@ -396,10 +409,17 @@ static LabnicTxResult labnic_tx_burst(LabnicState *s, unsigned qi,
         if (!labnic_ring_avail(&q->ring)) {
             return LABNIC_TX_IDLE;
         }
-        if (!*budget) {
+        if (!budget->frames) {
             return LABNIC_TX_MORE;
         }
-        --*budget;
+        budget->frames--;
+        *err = labnic_tx_parse(s, q, &frame);
+        if (*err) {
+            return LABNIC_TX_BAD;
+        }
+        if (frame.len > budget->longest) {
+            return LABNIC_TX_MORE;
+        }
         *err = labnic_tx_prepare(s, qi, &frame);
         if (*err) {
             return LABNIC_TX_BAD;
@@ -478,7 +498,7 @@ static bool labnic_tx_report(LabnicState *s, unsigned qi, bool idle)
  * Works on one queue until nothing is published, the budget is used up or the
  * backend is full. False when the bottom half must go on.
  */
-static bool labnic_tx_run(LabnicState *s, unsigned qi, unsigned budget)
+static bool labnic_tx_run(LabnicState *s, unsigned qi, LabnicTxBudget budget)
 {
     LabnicTxQueue *q = &s->tx[qi];
     uint32_t before = q->reported;
@@ -550,7 +570,7 @@ void labnic_tx_bh(void *opaque)
         unsigned qi = ctz32(kick);
 
         kick &= kick - 1;
-        if (!labnic_tx_run(s, qi, LABNIC_TX_BUDGET_BH)) {
+        if (!labnic_tx_run(s, qi, labnic_tx_budget_bh)) {
             s->tx_kick |= 1u << qi;
         }
     }
@@ -577,7 +597,7 @@ void labnic_tx_doorbell(LabnicState *s, unsigned qi, uint32_t published)
         return;
     }
     labnic_pace_doorbell(s, qi, published);
-    if (!labnic_tx_run(s, qi, LABNIC_TX_BUDGET_VCPU)) {
+    if (!labnic_tx_run(s, qi, labnic_tx_budget_vcpu)) {
         labnic_tx_kick(s, 1u << qi);
     }
 }

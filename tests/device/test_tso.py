@@ -19,7 +19,7 @@ from labnic.qtest import wait_until
 from labnic.rings import Piece, QueuePair
 
 from .bench import HW, MAC, Bench, MakeBench, examples
-from .frames import FRAME_MAX, PEER, frame
+from .frames import FRAME_MAX, PEER, frame, numbered
 from .test_bad_guest import check_failed, check_recovers, check_works
 from .test_migration import SMALL, move
 
@@ -162,6 +162,22 @@ def test_other_frames_keep_their_order_among_segments(bench: Bench, pair: QueueP
     assert bench.cable.collect(len(wanted)) == wanted
     pair.tx.wait_consumed()
     assert bench.cable.waiting() == []
+
+
+def test_long_frames_keep_their_place_among_short_ones(bench: Bench, pair: QueuePair) -> None:
+    """They are sent a little later than they are rung for; what is rung for behind them is not sent before."""
+    wanted = []
+    with bench.qtest.batch():
+        for number in range(8):
+            shape = shape_of(number, 30_000, ipv6=False)
+            for short in numbered(2):
+                pair.tx.push(short)
+                pair.tx.ring_doorbell()
+            pair.tx.push(shape.unfinished(), offload=tso(shape, 5000))
+            pair.tx.ring_doorbell()
+            wanted += [*numbered(2), *segments(shape, 5000)]
+    assert bench.cable.collect(len(wanted)) == wanted
+    pair.tx.wait_consumed()
 
 
 def test_queues_take_turns_within_long_frames(bench: Bench) -> None:

@@ -25,7 +25,7 @@ __all__ = ["plugged"]
 
 LONGEST = 65535
 """Microseconds, more than a frame takes on the slowest machine; who waits for it is noticed."""
-USUAL = {"adaptive-rx": "on", "rx-usecs": "256", "rx-frames": "32", "tx-usecs": "256", "tx-frames": "128"}
+USUAL = {"adaptive-rx": "on", "rx-usecs": "256", "rx-frames": "32", "tx-usecs": "512", "tx-frames": "256"}
 FLOOD = 30_000
 """Frames a second, more than make a queue busy."""
 QUEUE_0 = 1
