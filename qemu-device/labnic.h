@@ -38,8 +38,9 @@ typedef struct LabnicTxOut {
 
 /* How TX doorbells follow each other */
 typedef struct LabnicPace {
-    int64_t since;              /* on QEMU_CLOCK_VIRTUAL; what it was then: */
-    uint32_t from;              /* descriptors published */
+    int64_t since;              /* on QEMU_CLOCK_VIRTUAL */
+    uint32_t from;              /* the head then */
+    uint32_t frames;            /* sent since then */
     uint32_t doorbells;         /* since then, until there is a pace */
     uint32_t ahead;             /* of the head the event is; zero for no pace */
 } LabnicPace;
@@ -253,7 +254,7 @@ void labnic_tx_purge(LabnicState *s);
 void labnic_tx_bh(void *opaque);
 
 /* labnic_pace.c */
-void labnic_pace_doorbell(LabnicState *s, unsigned qi, uint32_t published);
+void labnic_pace_doorbell(LabnicState *s, unsigned qi);
 void labnic_pace_end(LabnicTxQueue *q);
 void labnic_pace_init(LabnicState *s);
 void labnic_pace_exit(LabnicState *s);

@@ -15,27 +15,39 @@
 #define LABNIC_PACE_NS (64 * SCALE_US)
 /* After the last doorbell, to look for what may have come and has not rung */
 #define LABNIC_PACE_END_NS (2 * LABNIC_PACE_NS)
-/* Descriptors for one doorbell; when fewer come in the time, each has one */
-#define LABNIC_PACE_MIN 4
+/* When fewer frames come from doorbell to doorbell, each has one */
+#define LABNIC_PACE_FRAMES_MIN 4
+/* Descriptors for one doorbell */
 #define LABNIC_PACE_MAX 64
 
-/* Descriptors that come from doorbell to doorbell at the pace since the last */
-static uint32_t labnic_pace_stride(const LabnicTxQueue *q, uint32_t published,
-                                   int64_t now)
+/*
+ * Descriptors that come from doorbell to doorbell, going by those that came
+ * since the last one; zero when too few frames do.
+ */
+static uint32_t labnic_pace_stride(const LabnicTxQueue *q, int64_t now)
 {
     int64_t elapsed = now - q->pace.since;
-    uint64_t descs = published - q->pace.from;
+    uint64_t descs = q->ring.head - q->pace.from;
+    uint64_t frames = q->pace.frames;
 
     /* A clock that stands still, as under qtest, tells of no succession */
-    if (elapsed <= 0) {
+    if (elapsed <= 0 ||
+        frames * LABNIC_PACE_NS / elapsed < LABNIC_PACE_FRAMES_MIN) {
         return 0;
     }
     return MIN(descs * LABNIC_PACE_NS / elapsed,
                MIN(LABNIC_PACE_MAX, q->ring.size / 4));
 }
 
-/* The driver has rung; to be called before what it announced is sent */
-void labnic_pace_doorbell(LabnicState *s, unsigned qi, uint32_t published)
+static void labnic_pace_begin(LabnicTxQueue *q, uint32_t ahead, int64_t now)
+{
+    q->pace = (LabnicPace) {
+        .since = now, .from = q->ring.head, .ahead = ahead,
+    };
+}
+
+/* The driver has rung, and what it announced has been sent */
+void labnic_pace_doorbell(LabnicState *s, unsigned qi)
 {
     LabnicTxQueue *q = &s->tx[qi];
     LabnicPace *pace = &q->pace;
@@ -46,11 +58,8 @@ void labnic_pace_doorbell(LabnicState *s, unsigned qi, uint32_t published)
         return;
     }
     now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
-    stride = s->pacing ? labnic_pace_stride(q, published, now) : 0;
-    pace->since = now;
-    pace->from = published;
-    pace->doorbells = 0;
-    pace->ahead = stride < LABNIC_PACE_MIN ? 0 : stride - 1;
+    stride = s->pacing ? labnic_pace_stride(q, now) : 0;
+    labnic_pace_begin(q, stride ? stride - 1 : 0, now);
     if (pace->ahead && !timer_pending(&s->pace_clock)) {
         trace_labnic_pace(s->name, qi, pace->ahead);
         timer_mod_ns(&s->pace_clock, now + LABNIC_PACE_END_NS);
@@ -75,8 +84,7 @@ static void labnic_pace_look(LabnicState *s, unsigned qi, int64_t now)
         return;                         /* the queue has stopped over it */
     }
     if (q->ring.head != head) {
-        q->pace.since = now;
-        q->pace.from = q->ring.head;
+        labnic_pace_begin(q, q->pace.ahead, now);
         return;
     }
     trace_labnic_pace(s->name, qi, 0);

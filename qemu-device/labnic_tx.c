@@ -31,6 +31,7 @@ typedef enum LabnicTxResult {
 typedef struct LabnicTxBudget {
     unsigned frames;            /* or segments */
     uint32_t longest;           /* bytes of a frame */
+    bool doorbell;              /* it is for that that one looks */
 } LabnicTxBudget;
 
 /*
@@ -38,7 +39,7 @@ typedef struct LabnicTxBudget {
  * frame is work enough to be done beside the vCPU, by the bottom half.
  */
 static const LabnicTxBudget labnic_tx_budget_vcpu = {
-    .frames = 64, .longest = 16 * KiB,
+    .frames = 64, .longest = 16 * KiB, .doorbell = true,
 };
 static const LabnicTxBudget labnic_tx_budget_bh = {
     .frames = 256, .longest = UINT32_MAX,
@@ -273,6 +274,7 @@ static void labnic_tx_advance(LabnicState *s, unsigned qi, LabnicTxOut out)
         return;
     }
     q->segment = 0;
+    q->pace.frames++;
     q->ring.head += out.descs;
     if (unlikely(s->tx_cut_queue != LABNIC_NO_QUEUE)) {
         labnic_count(s, LABNIC_COUNTER_TX_TSO);
@@ -510,6 +512,10 @@ static bool labnic_tx_run(LabnicState *s, unsigned qi, LabnicTxBudget budget)
     }
     do {
         result = labnic_tx_burst(s, qi, &budget, &err);
+        if (budget.doorbell) {
+            labnic_pace_doorbell(s, qi);
+            budget.doorbell = false;
+        }
         if (result == LABNIC_TX_IDLE && labnic_tx_event_is_told(q)) {
             break;              /* looked again after the event was visible */
         }
@@ -596,7 +602,6 @@ void labnic_tx_doorbell(LabnicState *s, unsigned qi, uint32_t published)
     if (!labnic_tx_may_run(s)) {
         return;
     }
-    labnic_pace_doorbell(s, qi, published);
     if (!labnic_tx_run(s, qi, labnic_tx_budget_vcpu)) {
         labnic_tx_kick(s, 1u << qi);
     }

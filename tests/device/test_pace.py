@@ -60,6 +60,16 @@ def test_frames_further_apart_ring_each(stepped: Bench) -> None:
     assert all(send(stepped, pair, 3 * RUN, step=20_000))
 
 
+def test_long_frames_are_no_succession_for_their_descriptors(stepped: Bench) -> None:
+    (pair,) = stepped.nic.start(0)
+    for number in range(3 * RUN):
+        stepped.qtest.clock_step(30_000)
+        pair.tx.push(frame(160), range(20, 160, 20))
+        assert pair.tx.kick(), f"frame {number}"
+        pair.tx.wait_consumed()
+        stepped.cable.waiting()
+
+
 def test_a_few_frames_at_once_are_no_succession(stepped: Bench) -> None:
     (pair,) = stepped.nic.start(0)
     for _ in range(8):
@@ -163,19 +173,20 @@ def test_it_can_be_switched_off(make_stepped: MakeBench) -> None:
 
 
 def test_what_does_not_ring_is_sent_without_on_a_running_clock(bench: Bench) -> None:
-    """Descriptors come fast enough from a driver whose writes are sent together."""
+    """Frames come fast enough from a driver whose writes are sent together."""
     (pair,) = bench.nic.start(0, tx_size=512)
-    long = frame(160)
+    at_once = 4
     for _ in range(TRIES):
+        staged = [pair.tx.stage(one) for one in numbered(RUN * at_once + 1)]
         with bench.qtest.batch():
-            for _ in range(RUN):
-                pair.tx.push(long, range(20, len(long), 20))
-                pair.tx.ring_doorbell()
-            pair.tx.push(frame())
-        assert bench.cable.collect(RUN) == RUN * [long]
+            for number, pieces in enumerate(staged, 1):
+                pair.tx.post(pieces)
+                if number % at_once == 0:
+                    pair.tx.ring_doorbell()
+        assert bench.cable.collect(len(staged) - 1) == numbered(len(staged))[:-1]
         with contextlib.suppress(ConditionTimeoutError):
-            assert bench.cable.receive(limit=0.2) == frame()
+            assert bench.cable.receive(limit=0.2) == numbered(len(staged))[-1]
             return
         pair.tx.ring_doorbell()
-        assert bench.cable.receive() == frame()
+        assert bench.cable.receive() == numbered(len(staged))[-1]
     pytest.fail(f"{TRIES} times the last frame was not sent by itself")
