@@ -17,7 +17,8 @@ LIMIT = 120.0
 FIRST_PORT = 1024
 """UDP source port of the frames of queue 0; each queue has its own, by which the far end keeps them apart."""
 
-# A new module has no results of an earlier run, which "start" may return too early to replace.
+# A new module has no results of an earlier run, which "start" may return too early to replace.  A thread has the queue
+# of its processor: told a range of one queue instead, pktgen's first bursts go by the queues before it.
 _PREPARE = """
 modprobe pktgen || exit
 cd /proc/net/pktgen
@@ -32,8 +33,7 @@ dst {ip}
 dst_mac {mac}
 udp_src_min $(({port} + queue))
 udp_src_max $(({port} + queue))
-queue_map_min $queue
-queue_map_max $queue
+flag QUEUE_MAP_CPU
 END
 done
 """
