@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One doorbell for several lone frames that come one soon after the other; but for the last test, on a clock that is
-stepped."""
+"""One doorbell for several lone frames that come one soon after the other, on a clock that the test steps."""
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import pytest
 
-from labnic.qtest import ConditionTimeoutError
 from labnic.rings import QueuePair
 
 from .bench import Bench, MakeBench
@@ -22,7 +19,6 @@ STEP = 10_000
 """Nanoseconds between two frames of a succession."""
 STRIDE = 6
 """Frames that come in the 64 us from one doorbell to the next."""
-TRIES = 20
 END = 128_000
 """Nanoseconds after the last doorbell, or its last look, until the device looks by itself."""
 
@@ -170,23 +166,3 @@ def test_it_can_be_switched_off(make_stepped: MakeBench) -> None:
     bench = make_stepped(pacing="off")
     (pair,) = bench.nic.start(0)
     assert all(send(bench, pair, 4 * RUN))
-
-
-def test_what_does_not_ring_is_sent_without_on_a_running_clock(bench: Bench) -> None:
-    """Frames come fast enough from a driver whose writes are sent together."""
-    (pair,) = bench.nic.start(0, tx_size=512)
-    at_once = 4
-    for _ in range(TRIES):
-        staged = [pair.tx.stage(one) for one in numbered(RUN * at_once + 1)]
-        with bench.qtest.batch():
-            for number, pieces in enumerate(staged, 1):
-                pair.tx.post(pieces)
-                if number % at_once == 0:
-                    pair.tx.ring_doorbell()
-        assert bench.cable.collect(len(staged) - 1) == numbered(len(staged))[:-1]
-        with contextlib.suppress(ConditionTimeoutError):
-            assert bench.cable.receive(limit=0.2) == numbered(len(staged))[-1]
-            return
-        pair.tx.ring_doorbell()
-        assert bench.cable.receive() == numbered(len(staged))[-1]
-    pytest.fail(f"{TRIES} times the last frame was not sent by itself")
