@@ -584,6 +584,23 @@ void labnic_tx_bh(void *opaque)
     labnic_leave(s);
 }
 
+/*
+ * A sender that changes its queue finds its frames in order all the same: what
+ * has not rung on another queue came before.
+ */
+static void labnic_tx_run_paced(LabnicState *s, unsigned but)
+{
+    LabnicTxBudget budget = labnic_tx_budget_vcpu;
+
+    budget.doorbell = false;
+    for (unsigned qi = 0; qi < s->num_queues; qi++) {
+        if (qi != but && s->tx[qi].pace.ahead &&
+            !labnic_tx_run(s, qi, budget)) {
+            labnic_tx_kick(s, 1u << qi);
+        }
+    }
+}
+
 void labnic_tx_doorbell(LabnicState *s, unsigned qi, uint32_t published)
 {
     LabnicTxQueue *q = &s->tx[qi];
@@ -602,6 +619,7 @@ void labnic_tx_doorbell(LabnicState *s, unsigned qi, uint32_t published)
     if (!labnic_tx_may_run(s)) {
         return;
     }
+    labnic_tx_run_paced(s, qi);
     if (!labnic_tx_run(s, qi, labnic_tx_budget_vcpu)) {
         labnic_tx_kick(s, 1u << qi);
     }

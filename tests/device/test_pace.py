@@ -120,6 +120,15 @@ def test_one_queues_end_leaves_another_its_pace(stepped: Bench) -> None:
     assert send(stepped, one, 1) == [True]
 
 
+def test_a_sender_that_changes_its_queue_keeps_its_order(stepped: Bench) -> None:
+    pair = paced(stepped)
+    other = stepped.nic.queue_pair(1).start()
+    send(stepped, pair, STRIDE - 1)
+    other.tx.push(frame(99))
+    assert other.tx.kick()
+    assert stepped.cable.collect(STRIDE) == [*numbered(STRIDE - 1), frame(99)]
+
+
 @pytest.mark.parametrize("how", ["disable", "reset"])
 def test_a_queue_that_begins_anew_has_no_pace(stepped: Bench, how: str) -> None:
     pair = paced(stepped)
