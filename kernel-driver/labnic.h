@@ -47,8 +47,8 @@
 
 /*
  * An interrupt comes this long after the one before it, or when so much waits;
- * of receiving only while the queue is busy. What was sent may be more: nobody
- * waits for it, unless for room in the ring, and then none is held.
+ * of receiving only while the queue is busy. What was sent may be more and wait
+ * longer: nobody needs it, unless for room in the ring, and then none is held.
  */
 #define LABNIC_HOLD_TX_USECS	512
 #define LABNIC_HOLD_TX_FRAMES	256

@@ -50,18 +50,20 @@ static void labnic_pace_begin(LabnicTxQueue *q, uint32_t ahead, int64_t now)
 void labnic_pace_doorbell(LabnicState *s, unsigned qi)
 {
     LabnicTxQueue *q = &s->tx[qi];
-    LabnicPace *pace = &q->pace;
-    uint32_t stride;
+    uint32_t before = q->pace.ahead, stride;
     int64_t now;
 
-    if (!pace->ahead && ++pace->doorbells < LABNIC_PACE_DOORBELLS) {
+    if (!s->pacing ||
+        (!before && ++q->pace.doorbells < LABNIC_PACE_DOORBELLS)) {
         return;
     }
     now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
-    stride = s->pacing ? labnic_pace_stride(q, now) : 0;
+    stride = labnic_pace_stride(q, now);
     labnic_pace_begin(q, stride ? stride - 1 : 0, now);
-    if (pace->ahead && !timer_pending(&s->pace_clock)) {
-        trace_labnic_pace(s->name, qi, pace->ahead);
+    if (!before != !q->pace.ahead) {
+        trace_labnic_pace(s->name, qi, q->pace.ahead);
+    }
+    if (q->pace.ahead && !timer_pending(&s->pace_clock)) {
         timer_mod_ns(&s->pace_clock, now + LABNIC_PACE_END_NS);
     }
 }

@@ -50,7 +50,7 @@ def test_the_command_line_has_what_a_lab_needs(spec: MachineSpec) -> None:
     argv = command_line(spec)
     assert argv[0] == "/usr/bin/qemu"
     assert value(argv, "-accel") == "tcg,thread=multi,tb-size=512"
-    assert value(argv, "-append").startswith("console=ttyS0 x=y")
+    assert value(argv, "-append") == "console=ttyS0 x=y maxcpus=1 noreplace-smp"
     assert value(argv, "-action") == "panic=exit-failure"
     assert {"-S", "-no-reboot", "-nodefaults", "-no-user-config"} <= set(argv)
     assert value(argv, "-netdev") == "dgram,id=w0,local.type=fd,local.str=7"
