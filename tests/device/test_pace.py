@@ -106,6 +106,17 @@ def test_a_quarter_of_a_ring_is_the_most_that_one_doorbell_is_for(stepped: Bench
     assert max(len(quiet) for quiet in "".join("x" if one else "." for one in rung).split("x")) == 64 // 4 - 1
 
 
+def test_a_doorbell_that_was_not_asked_for_is_answered(stepped: Bench) -> None:
+    """Also when the event stays where it is: the head has gone ahead by one, and the pace is slower by one."""
+    pair = paced(stepped)
+    stepped.qtest.clock_step(64_000 // (STRIDE - 1))
+    pair.tx.push(frame())
+    before = pair.status.word("TX_DOORBELL_EVENT")
+    pair.tx.ring_doorbell()
+    pair.tx.wait_consumed()
+    assert pair.status.word("TX_DOORBELL_EVENT") == before
+
+
 def test_one_queues_end_leaves_another_its_pace(stepped: Bench) -> None:
     one, other = stepped.nic.start(0, 1)
     for _ in range(2 * RUN):
