@@ -28,6 +28,14 @@ OBJECT_DECLARE_SIMPLE_TYPE(LabnicState, LABNIC)
 /* tx_wait_queue when the backend holds no frame of ours; tx_cut_queue */
 #define LABNIC_NO_QUEUE (-1)
 
+/* The frame at the head of a TX ring, when its descriptors were checked */
+typedef struct LabnicTxFrame {
+    uint32_t descs;
+    uint32_t len;
+    uint32_t flags;             /* of the first descriptor */
+    uint32_t mss;
+} LabnicTxFrame;
+
 /* What goes to the wire at once, in tx_frame */
 typedef struct LabnicTxOut {
     uint32_t at;
@@ -252,6 +260,12 @@ void labnic_tx_report_again(LabnicState *s);
 void labnic_tx_stop(LabnicState *s, unsigned qi);
 void labnic_tx_purge(LabnicState *s);
 void labnic_tx_bh(void *opaque);
+
+/* labnic_tx_frame.c */
+uint32_t labnic_tx_parse(const LabnicState *s, LabnicTxQueue *q,
+                         LabnicTxFrame *frame);
+uint32_t labnic_tx_prepare(LabnicState *s, unsigned qi,
+                           const LabnicTxFrame *frame);
 
 /* labnic_pace.c */
 void labnic_pace_doorbell(LabnicState *s, unsigned qi);
