@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from labnic.frame import Frame
 from labnic.guest import Guest
 
 LIMIT = 120.0
@@ -17,25 +18,22 @@ LIMIT = 120.0
 FIRST_PORT = 1024
 """UDP source port of the frames of queue 0; each queue has its own, by which the far end keeps them apart."""
 
-# A new module has no results of an earlier run, which "start" may return too early to replace.  A thread has the queue
-# of its processor: told a range of one queue instead, pktgen's first bursts go by the queues before it.
+Sender = Sequence[str]
+"""What one thread of pktgen is told, as ``("count 100", "burst 16")`` (Documentation/networking/pktgen.rst)."""
+
+# A new module has no results of an earlier run, which "start" may return too early to replace.
 _PREPARE = """
-modprobe pktgen || exit
-cd /proc/net/pktgen
-for queue in {queues}; do
-    echo add_device {device}@$queue >kpktgend_$((queue % {cpus})) || exit
-    while read -r line; do echo "$line" >{device}@$queue || exit; done <<END
-count {count}
-burst {burst}
-pkt_size {length}
-delay 0
-dst {ip}
-dst_mac {mac}
-udp_src_min $(({port} + queue))
-udp_src_max $(({port} + queue))
-flag QUEUE_MAP_CPU
+[ ! -e /proc/net/pktgen ] || rmmod pktgen || exit
+modprobe pktgen && cd /proc/net/pktgen || exit
+set -- kpktgend_*
+cpus=$#
+"""
+
+_ADD = """
+echo add_device {device}@{number} >kpktgend_$(({number} % cpus)) || exit
+while read -r line; do echo "$line" >{device}@{number} || exit; done <<END
+{settings}
 END
-done
 """
 
 _RUN = """
@@ -60,6 +58,21 @@ class Load:
     length: int
     burst: int
     queues: int = 1
+
+    def senders(self, count: int) -> list[Sender]:
+        """One for each queue, with ``count`` frames each; 0 is without end, for `Pktgen.running`.
+
+        A sender has the queue of its processor: told a range of one queue instead, pktgen's first bursts go by the
+        queues before it.
+        """
+        ports = range(FIRST_PORT, FIRST_PORT + self.queues)
+        common = (f"count {count}", f"burst {self.burst}", f"pkt_size {self.length}", "flag QUEUE_MAP_CPU")
+        return [(*common, f"udp_src_min {port}", f"udp_src_max {port}") for port in ports]
+
+
+def is_generated(frame: Frame) -> bool:
+    """Whether a frame is one of pktgen's: they have its magic number behind the UDP header (net/core/pktgen.c)."""
+    return frame.data[42:46] == b"\xbe\x9b\xe9\x55"
 
 
 @dataclass(frozen=True)
@@ -86,30 +99,29 @@ def parse(text: str) -> Sent:
 
 
 class Pktgen:
-    """The generator on one interface; a context manager that leaves it unloaded."""
+    """The generator on one interface, with the peer that its frames are for."""
 
-    def __init__(self, guest: Guest, device: str, mac: str, ip: str, cpus: int) -> None:
+    def __init__(self, guest: Guest, device: str, mac: str, ip: str) -> None:
         self._guest = guest
         self._device = device
-        self._mac = mac
-        self._ip = ip
-        self._cpus = cpus
+        self._common = (f"dst {ip}", f"dst_mac {mac}", "delay 0")
 
-    def prepare(self, load: Load, count: int) -> None:
-        """Load it with ``count`` frames for each queue; 0 is without end, for `running`."""
-        self._guest.sh(
-            _PREPARE.format(
-                device=self._device,
-                queues=_numbers(range(load.queues)),
-                cpus=self._cpus,
-                count=count,
-                burst=load.burst,
-                length=load.length,
-                ip=self._ip,
-                mac=self._mac,
-                port=FIRST_PORT,
-            )
-        )
+    def send(self, *senders: Sender) -> Sent:
+        """`prepare`, `run` and `collect`."""
+        self.prepare(*senders)
+        self.run()
+        return self.collect()
+
+    def prepare(self, *senders: Sender) -> None:
+        """Load it with these senders: each in a thread of its own as far as there are processors, the first on CPU 0.
+
+        Raises `GuestCommandError` when it does not take a setting.
+        """
+        script = _PREPARE
+        for number, sender in enumerate(senders):
+            settings = "\n".join((*self._common, *sender))
+            script += _ADD.format(device=self._device, number=number, settings=settings)
+        self._guest.sh(script)
 
     def run(self) -> None:
         """Send everything; back when the driver has had the last frame."""
@@ -134,7 +146,3 @@ class Pktgen:
     def collect(self) -> Sent:
         """What was sent; the generator is gone after that."""
         return parse(self._guest.sh(_COLLECT.format(device=self._device)) + "\n")
-
-
-def _numbers(values: Sequence[int]) -> str:
-    return " ".join(map(str, values))

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from labnic.bench.pktgen import Load, Pktgen, Sent
 from labnic.cmdline import DEVICE_LOG
 from labnic.guest import Guest
 from labnic.lab import Lab
 from labnic.nic import Nic
+from labnic.pktgen import Load, Pktgen, Sent
 from labnic.qmp import Qmp
 
 from . import frames
@@ -64,10 +64,7 @@ def queue_interrupts(guest: Guest, nic: Nic) -> int:
 
 def send(guest: Guest, nic: Nic, count: int) -> Sent:
     """Frames from the kernel's generator, each with a doorbell of its own."""
-    pktgen = Pktgen(guest, nic.name, nic.peer_mac, nic.peer_ip, 2)
-    pktgen.prepare(Load(60, 1), count)
-    pktgen.run()
-    return pktgen.collect()
+    return Pktgen(guest, nic.name, nic.peer_mac, nic.peer_ip).send(*Load(60, 1).senders(count))
 
 
 # Settings

@@ -10,6 +10,7 @@ import pytest
 
 from labnic.guest import Guest
 from labnic.nic import Nic
+from labnic.pktgen import Pktgen, Sent
 
 from . import frames
 from .helpers import QUEUES, device_counters, set_channels, settled, works
@@ -24,31 +25,16 @@ COPIED = 256
 """Bytes of the longest frame that the driver copies by itself, LABNIC_TX_COPY_MAX."""
 
 
-def senders(nic: Nic, settings: str) -> str:
-    """A script: one packet generator on each of the guest's two CPUs, and UDP through the stack beside them.
-
-    Prints the generators' reports.
-    """
-    common = f"dst_mac {nic.peer_mac}\ndst {nic.peer_ip}\ndelay 0\ncount {COUNT}\n{settings}"
-    return f"""
-modprobe pktgen || exit 1
-cd /proc/net/pktgen
-for cpu in 0 1; do
-    echo "add_device {nic.name}@$cpu" >kpktgend_$cpu || exit 1
-    while read -r line; do echo "$line" >{nic.name}@$cpu || exit 1; done <<END
-{common}
-END
-done
-dd if=/dev/zero bs=1400 count=200 2>/dev/null | nc.traditional -u -q 0 -w 1 {nic.peer_ip} 9 &
-echo start >pgctrl
-# On a busy machine that ends before the threads have begun, and a generator that runs must not be unloaded.
-for cpu in 0 1; do
-    until grep -q 'Result: OK' {nic.name}@$cpu; do usleep 20000; done
-done
-wait
-cat {nic.name}@0 {nic.name}@1
-rmmod pktgen
-"""
+def send_from_three(guest: Guest, nic: Nic, *settings: str) -> Sent:
+    """One packet generator on each of the guest's two CPUs, and UDP through the stack beside them."""
+    generators = [(f"count {COUNT}", *settings)] * 2
+    stack = f"dd if=/dev/zero bs=1400 count=200 2>/dev/null | nc.traditional -u -q 0 -w 1 {nic.peer_ip} 9"
+    pktgen = Pktgen(guest, nic.name, nic.peer_mac, nic.peer_ip)
+    pktgen.prepare(*generators)
+    with guest.start(stack) as process:
+        pktgen.run()
+        process.wait(60.0)
+    return pktgen.collect()
 
 
 @pytest.mark.parametrize("burst", [1, 16])
@@ -60,16 +46,16 @@ def test_fragmented_frames_of_several_senders_are_never_refused(
     nic.ethtool("-G", "rx", "64", "tx", "64")
     set_channels(nic, channels)
     before = settled(lambda: device_counters(nic))
-    settings = f"frags 16\nmin_pkt_size 300\nmax_pkt_size 1500\nburst {burst}\n"
-    settings += f"queue_map_min 0\nqueue_map_max {channels - 1}"
+    settings = ("frags 16", "min_pkt_size 300", "max_pkt_size 1500", f"burst {burst}")
+    turns = ("queue_map_min 0", f"queue_map_max {channels - 1}")
     with probed(guest, RETURNS, only=REFUSED) as probe:
-        report = guest.sh(senders(nic, settings), timeout=60.0)
-    sent = [int(number) for number in re.findall(r"pkts-sofar: (\d+) +errors: 0\b", report)]
-    assert len(sent) == 2, report
+        sent = send_from_three(guest, nic, *settings, *turns)
+    assert sent.frames >= 2 * COUNT
+    assert not sent.errors
     after = settled(lambda: device_counters(nic))
     assert probe.lines == ()
-    assert probe.calls >= sum(sent)
-    assert after["tx_frames"] - before["tx_frames"] >= sum(sent)
+    assert probe.calls >= sent.frames
+    assert after["tx_frames"] - before["tx_frames"] >= sent.frames
     lost = [name for name in after if re.fullmatch(r"queue_\d+_tx_dropped", name) and after[name] != before[name]]
     assert lost == []
     works(nic)
@@ -140,14 +126,7 @@ def test_a_small_frame_in_pieces_is_copied_whole(guest: Guest, nic: Nic) -> None
         before = [frames.make(COPIED, dst=nic.peer_mac, src=nic.mac, seed=n) for n in range(64)]
         frames.send_from_guest(guest, nic, before)
         frames.collect_test_frames(nic.wire, len(before))
-    settings = f"count 64\ndst_mac {nic.peer_mac}\ndst {nic.peer_ip}\nfrags 3\npkt_size 200"
-    guest.sh(
-        "modprobe pktgen && cd /proc/net/pktgen || exit\n"
-        f"echo 'add_device {nic.name}' >kpktgend_0 || exit\n"
-        f'while read -r line; do echo "$line" >{nic.name} || exit; done <<END\n{settings}\nEND\n'
-        "echo start >pgctrl; rmmod pktgen",
-        timeout=30.0,
-    )
+    Pktgen(guest, nic.name, nic.peer_mac, nic.peer_ip).send(("count 64", "frags 3", "pkt_size 200"))
     got = nic.wire.collect(64, lambda frame: len(frame.data) == 200)
     # pktgen's own header is 16 bytes behind those of Ethernet, IP and UDP.
     assert {frame.data[42 + 16 :] for frame in got} == {bytes(200 - 42 - 16)}

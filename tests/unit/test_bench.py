@@ -13,7 +13,8 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from labnic.bench import compare, contenders, costs, pktgen, rows, run, show
+from labnic import pktgen
+from labnic.bench import compare, contenders, costs, rows, run, show
 from labnic.bench.backend import backends_of
 from labnic.bench.report import html
 from labnic.bench.result import Cell, Result

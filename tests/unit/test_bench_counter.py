@@ -14,10 +14,10 @@ from labnic.bench import counted
 from labnic.bench.backend import backends_of
 from labnic.bench.contenders import choose
 from labnic.bench.counter import CPUS, PLACES, RANGES, SIZE, SOURCE, Counter, Counts, parse_resources
-from labnic.bench.pktgen import Pktgen
 from labnic.bench.sample import DMA, INSTRUCTIONS, MMIO
 from labnic.bench.stage import SETTINGS, Port, Stage, machine_config
 from labnic.config import Config
+from labnic.pktgen import Pktgen
 
 RESOURCES = """\
 0x00000000febc0000 0x00000000febdffff 0x0000000000040200

@@ -14,10 +14,10 @@ from functools import partial
 from typing import TypeVar
 
 from labnic.bench.counter import Counts
-from labnic.bench.pktgen import Load
 from labnic.bench.sample import DMA, INSTRUCTIONS, MMIO, NotMeasurableError, Sample
 from labnic.bench.stage import Port, Stage
 from labnic.bench.traffic import Measure
+from labnic.pktgen import Load
 
 SHORT, LONG = 2000, 20000
 """Frames that are sent; the plugin makes the guest several times slower."""
@@ -46,7 +46,7 @@ def _transmit(stage: Stage, port: Port, load: Load) -> Sample:
     def run(count: int, quiet: float) -> tuple[int, int, float]:
         if port.far:
             port.far.reset(load.length)
-        port.pktgen.prepare(load, count)
+        port.pktgen.prepare(*load.senders(count))
         port.pktgen.run_quietly(quiet)
         sent = port.pktgen.collect()
         lost = sent.frames - port.far.arrived(sent.frames).frames if port.far else 0

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from labnic.bench import counted, start, tcp, traffic
-from labnic.bench.pktgen import Load
 from labnic.bench.stage import SETTINGS, Setting
 from labnic.errors import UsageError
+from labnic.pktgen import Load
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from labnic.bench.backend import Backend, backends_of, tap_name
 from labnic.bench.contenders import CEILING, OURS, Contender
 from labnic.bench.counter import Counter, Counts, build_counter, ranges_of
 from labnic.bench.farend import FarEnd, build_farend
-from labnic.bench.pktgen import Pktgen
 from labnic.bench.profile import Symbols
 from labnic.bench.second import second_guest, wires
 from labnic.bench.twin import Twin
@@ -33,6 +32,7 @@ from labnic.config import Config, NicConfig
 from labnic.errors import CommandTimeoutError
 from labnic.lab import Lab, Parts
 from labnic.nic import Nic
+from labnic.pktgen import Pktgen
 from labnic.report import Phases
 
 MEMORY = "512M"
@@ -165,7 +165,7 @@ class Stage:
         self._undo.close()
 
     def _plug(self) -> None:
-        guest, cpus = self.lab.guest, self.setting.cpus
+        guest = self.lab.guest
         program = build_farend(Cache())
         nics = {nic.config.name: nic for nic in self.lab.nics}
         twins: Mapping[str, Twin] = {}
@@ -175,10 +175,10 @@ class Stage:
             nic = nics.get(contender.name)
             if nic is None:
                 guest.sh(_DUMMY)
-                pktgen = Pktgen(guest, CEILING, *_DUMMY_PEER, cpus)
+                pktgen = Pktgen(guest, CEILING, *_DUMMY_PEER)
                 self.ports[contender.name] = Port(contender, pktgen, 1)
                 continue
-            pktgen = Pktgen(guest, nic.name, nic.peer_mac, nic.peer_ip, cpus)
+            pktgen = Pktgen(guest, nic.name, nic.peer_mac, nic.peer_ip)
             port = Port(contender, pktgen, self._tx_queues(nic), costs.irqs_of(guest, nic.name), nic)
             port.twin = twins.get(contender.name)
             if self.counter:

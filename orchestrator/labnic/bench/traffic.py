@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from labnic.bench.pktgen import Load
 from labnic.bench.sample import MEDIAN, P99, RATE, NotMeasurableError, Sample
 from labnic.bench.stage import Port, Stage
 from labnic.bench.stats import percentile
 from labnic.command import backoff
 from labnic.errors import CommandTimeoutError
+from labnic.pktgen import Load
 
 Measure = Callable[[Stage, Port], Sample]
 
@@ -48,7 +48,7 @@ def _transmit(stage: Stage, port: Port, load: Load) -> Sample:
 def _send(stage: Stage, port: Port, load: Load, count: int) -> Sample:
     if port.far:
         port.far.reset(load.length)
-    port.pktgen.prepare(load, count)
+    port.pktgen.prepare(*load.senders(count))
     before = stage.cost(port)
     port.pktgen.run()
     after = stage.cost(port, last=True)
@@ -98,7 +98,7 @@ def _both(stage: Stage, port: Port, load: Load) -> Sample:
     if not port.far:
         raise NotMeasurableError("no far end")
     port.far.reset(load.length)
-    port.pktgen.prepare(load, 0)
+    port.pktgen.prepare(*load.senders(0))
     begin = stage.settled(port, "rx_packets")
     with port.pktgen.running():
         _wait_first(port)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from labnic.contract.rules import PACKETS
 from labnic.contract.stage import SCRIPT_LIMIT, Stage, in_background, provocation
 from labnic.flood import Flood
-from labnic.frame import Frame
+from labnic.pktgen import Pktgen, is_generated
 
 XMIT = ("X1", "X2", "X4", "X6", "X7")
 POLL = ("P1", "P2")
@@ -27,39 +27,17 @@ TAIL = r"\n-" * 8 + r"\n"
 
 CONSOLE_PORT = 6666  # of the receiving end, netconsole's own default (Documentation/networking/netconsole.rst)
 
-# pktgen sends with BHs disabled, in bursts with xmit_more, on each queue in turn.
-PKTGEN = """
-modprobe pktgen || exit
-set -- $net/queues/tx-*
-queues=$#
-thread=/proc/net/pktgen/kpktgend_0
-echo add_device $dev >$thread || exit
-while read -r line; do echo "$line" >/proc/net/pktgen/$dev || exit; done <<END
-count $(({count} * queues))
-min_pkt_size 60
-max_pkt_size 1400
-dst {ip}
-dst_mac {mac}
-queue_map_min 0
-queue_map_max $((queues - 1))
-END
-echo start >/proc/net/pktgen/pgctrl
-# On a slow machine that ends before the thread has begun.
-until grep -q 'Result: OK' /proc/net/pktgen/$dev; do usleep 20000; done
-rmmod pktgen
-echo $queues
-"""
-
 
 def pktgen(stage: Stage, count: int) -> int:
-    """Let the guest send ``count`` frames on each TX queue; gives the number of queues."""
-    script = PKTGEN.format(count=count, ip=stage.nic.peer_ip, mac=stage.nic.peer_mac)
-    return int(stage.sh(script).split()[-1])
+    """Let the guest send ``count`` frames on each TX queue; gives the number of queues.
 
-
-def _of_pktgen(frame: Frame) -> bool:
-    """pktgen's packets begin with its magic number after the UDP header (net/core/pktgen.c)."""
-    return frame.data[42:46] == b"\xbe\x9b\xe9\x55"
+    pktgen sends with BHs disabled, here in bursts with xmit_more, on each queue in turn.
+    """
+    queues = len(stage.sh("ls -d $net/queues/tx-*").split())
+    turns = ("queue_map_min 0", f"queue_map_max {queues - 1}")
+    generator = Pktgen(stage.guest, stage.nic.name, stage.nic.peer_mac, stage.nic.peer_ip)
+    generator.send((f"count {count * queues}", "min_pkt_size 60", "max_pkt_size 1400", *turns))
+    return queues
 
 
 @provocation("traffic on every queue", *XMIT, *POLL)
@@ -68,7 +46,7 @@ def every_queue(stage: Stage) -> None:
     stage.wire.flush()
     with Flood(stage.nic):
         queues = pktgen(stage, PER_QUEUE)
-    frames = stage.wire.collect(queues * PER_QUEUE, _of_pktgen, timeout=SCRIPT_LIMIT)
+    frames = stage.wire.collect(queues * PER_QUEUE, is_generated, timeout=SCRIPT_LIMIT)
     stage.check(len(frames) == queues * PER_QUEUE, "frames were lost on the way out", "X6")
     stage.prove(PACKETS, "X6")
 
@@ -80,7 +58,7 @@ def small_rings(stage: Stage) -> None:
     stage.nic.wait_carrier(True)
     stage.wire.flush()
     queues = pktgen(stage, PER_QUEUE)
-    stage.wire.collect(queues * PER_QUEUE, _of_pktgen, timeout=SCRIPT_LIMIT)
+    stage.wire.collect(queues * PER_QUEUE, is_generated, timeout=SCRIPT_LIMIT)
     stage.nic.arp()
 
 
