@@ -254,8 +254,21 @@ def test_the_report_stands_alone_and_has_a_plot_for_each_line() -> None:
     assert "TX &lt;60 B&gt;" in page
     assert "tx: labnic lost 2 frames" in page
     assert '<td class="behind">0.74 igb</td>' in page
+    assert '<a href="#tx">' in page
+    assert '<h2 id="tx">' in page
     assert "src=" not in page
     assert "<script" not in page
+
+
+def test_rows_are_scored_by_the_quantity_that_they_are_for() -> None:
+    made = result({"labnic": [300], "igb": [100]})
+    for row, ours in (("close", 110), ("behind", 90), ("alone", 1)):
+        made.titles[row] = row
+        made.cell(row, "labnic").samples.append(Sample({"rate": ours, "interrupts": 9}))
+        if row != "alone":
+            made.cell(row, "igb").samples.append(Sample({"rate": 100, "interrupts": 1}))
+    assert show.score(made) == "labnic is ahead in 2 of 3 rows, in 1 by 1.25 times and more"
+    assert [line.row for line in made.heads()] == ["tx", "close", "behind", "alone"]
 
 
 def test_the_report_has_the_functions_where_they_were_looked_at() -> None:

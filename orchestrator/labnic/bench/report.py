@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The report of a bench: one HTML file with a plot and a table for each quantity, that needs no other file."""
+"""The report of a bench: one HTML file that needs no other, with each row's lead first, then tables and plots."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from typing import Any
 
 from labnic.bench.contenders import OURS
 from labnic.bench.result import Line, Result
-from labnic.bench.show import LEGEND, PROFILE, cell, contenders, functions, heading
+from labnic.bench.show import LEGEND, PROFILE, cell, contenders, functions, heading, score, standing
 
-WIDTH, BAR_HEIGHT, FRAME_HEIGHT = 640, 26, 110
+WIDTH, BAR_HEIGHT, FRAME_HEIGHT = 560, 26, 110
 """Of a plot in pixels; the frame is its title and axis."""
 
 OUR_COLOUR, OTHER_COLOUR = "#d9541e", "#7a8ba0"
 
 STYLE = """
-body { font: 15px/1.4 sans-serif; max-width: 60em; margin: 2em auto; }
+body { font: 15px/1.4 sans-serif; max-width: 78em; margin: 2em auto; padding: 0 1em; }
+.wide { overflow-x: auto; font-size: 85%; }
+.plots { display: flex; flex-wrap: wrap; gap: 1em; }
 table { border-collapse: collapse; margin: 1em 0; }
 td, th { padding: 0.2em 0.8em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
 td:first-child, th:first-child { text-align: left; }
 .behind { color: #b00; font-weight: bold; }
+.ahead { color: #960; }
+.far { color: #060; }
 """
 
 
@@ -33,31 +37,49 @@ def html(result: Result) -> str:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
         f"<title>{title}</title><style>{STYLE}</style></head>",
         f"<body><h1>{title}</h1><p>{escape(heading(result))}</p><p>{escape(LEGEND)}</p>",
+        f"<p>{escape(score(result))}</p>",
     ]
     troubles = "".join(f"<li>{escape(trouble)}</li>" for trouble in result.troubles())
     parts += [f"<ul>{troubles}</ul>"] if troubles else []
+    parts += [_overview(result)]
     for row, lines in groupby(result.lines(), key=lambda line: line.row):
-        parts += [f"<h2>{escape(result.titles[row])}</h2>", _table(result, row)]
-        parts += [plot(line) for line in lines]
+        parts += [f'<h2 id="{escape(row)}">{escape(result.titles[row])}</h2>', _table(result, row)]
+        parts += ['<div class="plots">', *(plot(line) for line in lines), "</div>"]
         parts += _functions(result, row)
     return "\n".join([*parts, "</body></html>\n"])
 
 
+def _overview(result: Result) -> str:
+    """A line for each row, with the quantity that it is for, and a way to the rest of it."""
+    lines = (
+        f'<tr><td><a href="#{escape(line.row)}">{escape(result.titles[line.row])}</a></td>'
+        f"{_cells('td', (_label(line), _value(line, OURS)))}{_lead(line)}</tr>"
+        for line in result.heads()
+    )
+    return f"<table><tr>{_cells('th', ('row', 'quantity', OURS, 'lead'))}</tr>{''.join(lines)}</table>"
+
+
 def _table(result: Result, row: str) -> str:
     names = contenders(result)
-    head = _cells("th", ("", *names, "lead"))
+    head = _cells("th", ("", "lead", *names))
     body = "".join(_row(line, names) for line in result.lines() if line.row == row)
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def _row(line: Line, names: list[str]) -> str:
-    values = (cell(line.summaries[name]) if name in line.summaries else "-" for name in names)
-    cells = _cells("td", (_label(line), *values))
+    values = _cells("td", (_value(line, name) for name in names))
+    return f"<tr>{_cells('td', (_label(line),))}{_lead(line)}{values}</tr>"
+
+
+def _value(line: Line, name: str) -> str:
+    return cell(line.summaries[name]) if name in line.summaries else "-"
+
+
+def _lead(line: Line) -> str:
     lead = line.lead
     if lead is None:
-        return f"<tr>{cells}<td>-</td></tr>"
-    mark = ' class="behind"' if lead.ratio < 1 else ""
-    return f"<tr>{cells}<td{mark}>{lead.ratio:.2f} {escape(lead.best)}</td></tr>"
+        return "<td>-</td>"
+    return f'<td class="{standing(lead)}">{lead.ratio:.2f} {escape(lead.best)}</td>'
 
 
 def _label(line: Line) -> str:

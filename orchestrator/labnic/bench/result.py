@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,11 @@ class Result:
                 found = {name: summary for name, cell in cells.items() if (summary := cell.summary(quantity))}
                 if found:
                     yield Line(row, quantity, found)
+
+    def heads(self) -> Iterator[Line]:
+        """The first line of each row, which has the quantity that the row is for."""
+        for _, lines in groupby(self.lines(), key=lambda line: line.row):
+            yield next(lines)
 
     def troubles(self) -> Iterator[str]:
         """What is to be known beside the figures: frames lost, frames not as they were sent, contenders missing."""

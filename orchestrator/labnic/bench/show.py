@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +39,11 @@ PROFILE = "kernel instructions a frame, by function"
 GOAL = 1.25
 """From this lead on labnic is ahead by more than a lucky hour."""
 
+Standing = Literal["behind", "ahead", "far"]
+"""Of labnic beside the best other NIC; ``far`` is ahead by `GOAL`."""
+
+STYLES: dict[Standing, str] = {"behind": "bold red", "ahead": "yellow", "far": "green"}
+
 
 def table(result: Result, console: Console | None = None) -> None:
     """Print a line for each quantity of each row, and what is to be known beside them."""
@@ -58,6 +64,7 @@ def table(result: Result, console: Console | None = None) -> None:
         shown.add_row(f"  {line.quantity.name}, {line.quantity.unit}", *cells, styled(line.lead))
     console.print(shown)
     console.print(LEGEND, markup=False)
+    console.print(score(result), markup=False)
     for trouble in result.troubles():
         console.print(trouble, markup=False)
 
@@ -110,12 +117,21 @@ def number(value: float) -> str:
     return f"{value:.0f}"
 
 
+def standing(lead: Lead) -> Standing:
+    """How good a lead is."""
+    return "behind" if lead.ratio < 1 else "far" if lead.ratio >= GOAL else "ahead"
+
+
 def styled(lead: Lead | None) -> str:
-    """The lead with its colour: behind, ahead, and ahead by the goal."""
-    if lead is None:
-        return "-"
-    style = "bold red" if lead.ratio < 1 else "green" if lead.ratio >= GOAL else "yellow"
-    return f"[{style}]{lead.ratio:.2f}[/] {lead.best}"
+    """The lead in its colour."""
+    return f"[{STYLES[standing(lead)]}]{lead.ratio:.2f}[/] {lead.best}" if lead else "-"
+
+
+def score(result: Result) -> str:
+    """In how many rows labnic is ahead, by the quantity that each row is for."""
+    found = [standing(line.lead) for line in result.heads() if line.lead]
+    ahead = len(found) - found.count("behind")
+    return f"{OURS} is ahead in {ahead} of {len(found)} rows, in {found.count('far')} by {GOAL} times and more"
 
 
 def show_moves(found: Sequence[Move], console: Console | None = None) -> None:
@@ -130,7 +146,7 @@ def show_moves(found: Sequence[Move], console: Console | None = None) -> None:
 def write_page(path: Path, result: Result) -> None:
     """Put the table between the marks of a page; raises `UsageError` for a page without them."""
     text = read_page(path)
-    made = f"{heading(result)}.\n\n{markdown(result)}"
+    made = f"{heading(result)}.\n{score(result)}.\n\n{markdown(result)}"
     write_atomic(path, replace_part(text, PART, made, str(path)).encode())
 
 
