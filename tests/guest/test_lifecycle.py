@@ -61,9 +61,10 @@ def test_frames_that_came_while_down_do_not_arrive_later(guest: Guest, nic: Nic)
 
 
 def test_unload_and_load_under_traffic(lab: Lab, nic: Nic) -> None:
-    """The interface is up each time that the module goes."""
+    """The interface is up each time that the module goes, right after long frames among those that are copied."""
     with Flood(nic, answer=True) as flood:
         for _ in range(ROUNDS):
+            works(nic)
             lab.rmmod()
             lab.insmod()
     assert flood.sent
