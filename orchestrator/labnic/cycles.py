@@ -61,12 +61,15 @@ echo 3 >/proc/sys/vm/drop_caches
 for cache in /sys/kernel/slab/*/shrink; do [ -L "${cache%/*}" ] || echo 1 >"$cache" 2>/dev/null; done
 cat /proc/slabinfo
 grep -E '^(MemTotal|MemFree|Buffers|Cached):' /proc/meminfo
+grep -E '^ +count:' /proc/zoneinfo
 """
 
 CHECKERS_OWN = "debug_objects_cache"
 """Slab cache of the checker of timers, work and RCU (lib/debugobjects.c): a pool of free records of changing size, and
 one record for each such thing in the whole kernel, which drifts without any cycle."""
 
+# Free pages that a CPU has at hand count as used in meminfo: some hundreds after rings were freed.
+_AT_HAND = re.compile(r"^ +count: +(\d+)$")
 _SLAB = re.compile(r"^(\S+)\s+(\d+)\s+\d+\s+\d+\s+\d+\s+\d+ : tunables")
 _PAGE_KIB = 4
 
@@ -198,17 +201,19 @@ class Memory:
 
     @classmethod
     def parse(cls, text: str) -> Memory:
-        """From ``/proc/slabinfo`` and ``/proc/meminfo``, one after the other."""
-        objects, sizes = {}, {}
+        """From ``/proc/slabinfo``, ``/proc/meminfo`` and the lists of the CPUs in ``/proc/zoneinfo``, in this order."""
+        objects, sizes, at_hand = {}, {}, 0
         for line in text.splitlines():
             if match := _SLAB.match(line):
                 objects[match[1]] = int(match[2])
+            elif match := _AT_HAND.match(line):
+                at_hand += int(match[1])
             elif line.endswith(" kB"):
                 name, _, size = line.partition(":")
                 sizes[name] = int(size.split()[0])
         used = sizes["MemTotal"] - sizes["MemFree"] - sizes["Buffers"] - sizes["Cached"]
         objects.pop(CHECKERS_OWN, None)
-        return cls(objects, used // _PAGE_KIB)
+        return cls(objects, used // _PAGE_KIB - at_hand)
 
     def growth(self, before: Memory, cycles: int) -> list[str]:
         """One line for each thing of which there is more, by as much as a leak in every cycle would make it."""
