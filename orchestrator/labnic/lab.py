@@ -32,19 +32,21 @@ from labnic.wire import Wire
 
 if TYPE_CHECKING:
     from labnic.accel import Accel
+    from labnic.build.cache import Hold
 
 _serial = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a lab is made of, built and ready."""
+    """What a lab is made of, built and ready, and held in the cache as long as somebody has these parts."""
 
     qemu: QemuBuild
     kernel: Kernel
     driver: Driver
     image: Path
     accel: Accel
+    hold: Hold
 
 
 class Lab:

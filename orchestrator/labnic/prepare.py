@@ -34,4 +34,5 @@ def prepare(config: Config, kernel: str, cache: Cache, progress: Progress, proje
                 stop_all()
             raise
     accel = choose(config.machine.accel, qemu.binary, base.vmlinux, cache)
-    return Parts(qemu, base, driver, image, accel)
+    files = (qemu.binary, *filter(None, [qemu.plugin]), *qemu.data_dirs, base.vmlinux, driver.module, image)
+    return Parts(qemu, base, driver, image, accel, cache.hold(*files))

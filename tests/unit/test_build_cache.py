@@ -124,6 +124,27 @@ def test_only_the_last_used_entries_are_kept(tmp_path: Path) -> None:
     assert not entries[0].with_name(entries[0].name + ".json").exists()
 
 
+def test_an_entry_that_is_held_is_kept_beside_any_number_of_newer_ones(tmp_path: Path) -> None:
+    """A long run of another process still starts programs from it."""
+    cache = Cache(tmp_path)
+    held, other = (cache.entry(kind, {}, fill, keep=1) for kind in ("thing", "other"))
+    hold = Cache(tmp_path).hold(held / "result", tmp_path.parent / "no entry")
+    for number in range(3):
+        cache.entry("thing", {"n": number}, fill, keep=1)
+        cache.entry("other", {"n": number}, fill, keep=1)
+    assert (held / "result").exists()
+    assert not other.exists()
+    del hold
+    cache.entry("thing", {"n": 3}, fill, keep=1)
+    assert not held.exists()
+    assert not held.with_name(held.name + ".json").exists()
+
+
+def test_an_entry_that_is_gone_cannot_be_held(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="gone from the cache"):
+        Cache(tmp_path).hold(tmp_path / "thing" / "gone" / "result")
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomic(path, b"old")

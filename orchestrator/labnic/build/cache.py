@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -69,7 +70,8 @@ class Cache:
         """The directory for ``key``, made by ``make(empty_directory)`` unless it exists.
 
         What ``make`` raises is passed on and leaves no entry. A manifest of the key is put beside the directory
-        as ``NAME.json``. With ``keep``, only that many entries of this kind, the last used ones, survive a new one.
+        as ``NAME.json``. With ``keep``, only that many entries of this kind, the last used ones, survive a new one, and
+        those that somebody holds.
         Raises :class:`BuildError` when another process holds the entry for longer than ``LOCK_LIMIT``.
         """
         final = self.path(kind, key)
@@ -102,8 +104,20 @@ class Cache:
         entries = [item for item in (self.root / kind).iterdir() if item.is_dir() and not item.name.startswith(".")]
         entries.sort(key=lambda item: item.stat().st_mtime, reverse=True)
         for old in [item for item in entries if item != newest][max(keep - 1, 0) :]:
-            shutil.rmtree(old, ignore_errors=True)
-            old.with_name(old.name + ".json").unlink(missing_ok=True)
+            with contextlib.suppress(OSError), _locked(old, fcntl.LOCK_EX):
+                shutil.rmtree(old, ignore_errors=True)
+                old.with_name(old.name + ".json").unlink(missing_ok=True)
+
+    def hold(self, *files: Path) -> Hold:
+        """Keep the entries in which these files are; files that are in no entry need no keeping.
+
+        Raises `BuildError` when another process has thrown one away before.
+        """
+        below = [file.relative_to(self.root).parts for file in files if file.is_relative_to(self.root)]
+        try:
+            return Hold([self.root / kind / name for kind, name, *_ in below])
+        except OSError as error:
+            raise BuildError(f"{error.filename} is gone from the cache", hint="run it again") from error
 
     @contextlib.contextmanager
     def lock(self, name: str, limit: float = LOCK_LIMIT) -> Iterator[None]:
@@ -124,6 +138,27 @@ class Cache:
                     # The kernel wakes a blocked flock at once but cannot limit it; a short poll can be interrupted.
                     time.sleep(0.05)
             yield
+
+
+class Hold:
+    """Entries that no process throws away while this object lives, however many newer ones are made."""
+
+    def __init__(self, entries: Iterable[Path]) -> None:
+        stack = contextlib.ExitStack()
+        for entry in entries:
+            stack.enter_context(_locked(entry, fcntl.LOCK_SH))
+        weakref.finalize(self, stack.close)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, kind: int) -> Iterator[None]:
+    """A lock on a folder itself; raises `OSError` when there is no such folder, or others have it locked."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def canonical(key: Mapping[str, JsonValue]) -> bytes:
