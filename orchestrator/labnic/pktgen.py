@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from labnic.errors import LabnicError
 from labnic.frame import Frame
 from labnic.guest import Guest
 
@@ -21,9 +22,11 @@ FIRST_PORT = 1024
 Sender = Sequence[str]
 """What one thread of pktgen is told, as ``("count 100", "burst 16")`` (Documentation/networking/pktgen.rst)."""
 
+_UNLOAD = "[ ! -e /proc/net/pktgen ] || rmmod pktgen || exit"
+
 # A new module has no results of an earlier run, which "start" may return too early to replace.
-_PREPARE = """
-[ ! -e /proc/net/pktgen ] || rmmod pktgen || exit
+_PREPARE = f"""
+{_UNLOAD}
 modprobe pktgen && cd /proc/net/pktgen || exit
 set -- kpktgend_*
 cpus=$#
@@ -107,10 +110,15 @@ class Pktgen:
         self._common = (f"dst {ip}", f"dst_mac {mac}", "delay 0")
 
     def send(self, *senders: Sender) -> Sent:
-        """`prepare`, `run` and `collect`."""
-        self.prepare(*senders)
-        self.run()
-        return self.collect()
+        """`prepare`, `run` and `collect`; when that fails, the generator does not run on into what comes next."""
+        try:
+            self.prepare(*senders)
+            self.run()
+            return self.collect()
+        except LabnicError:
+            with contextlib.suppress(LabnicError):
+                self._guest.run(_UNLOAD)
+            raise
 
     def prepare(self, *senders: Sender) -> None:
         """Load it with these senders: each in a thread of its own as far as there are processors, the first on CPU 0.
