@@ -80,7 +80,8 @@ class Cache:
                 if not final.is_dir():
                     self._make(final, key, make)
                     if keep is not None:
-                        self._forget_old(kind, keep, final)
+                        with self.lock(kind):  # two that forget at a time would trip over each other
+                            self._forget_old(kind, keep, final)
         with contextlib.suppress(OSError):
             os.utime(final)
         return final
@@ -114,10 +115,7 @@ class Cache:
         Raises `BuildError` when another process has thrown one away before.
         """
         below = [file.relative_to(self.root).parts for file in files if file.is_relative_to(self.root)]
-        try:
-            return Hold([self.root / kind / name for kind, name, *_ in below])
-        except OSError as error:
-            raise BuildError(f"{error.filename} is gone from the cache", hint="run it again") from error
+        return Hold([self.root / kind / name for kind, name, *_ in below])
 
     @contextlib.contextmanager
     def lock(self, name: str, limit: float = LOCK_LIMIT) -> Iterator[None]:
@@ -146,7 +144,14 @@ class Hold:
     def __init__(self, entries: Iterable[Path]) -> None:
         stack = contextlib.ExitStack()
         for entry in entries:
-            stack.enter_context(_locked(entry, fcntl.LOCK_SH))
+            try:
+                stack.enter_context(_locked(entry, fcntl.LOCK_SH))
+            except OSError as error:
+                stack.close()
+                raise BuildError(
+                    f"{entry} cannot be kept in the cache: {error.strerror}",
+                    hint="another labnic has thrown it away meanwhile: run it again",
+                ) from error
         weakref.finalize(self, stack.close)
 
 
