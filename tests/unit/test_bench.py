@@ -267,8 +267,12 @@ def test_rows_are_scored_by_the_quantity_that_they_are_for() -> None:
         made.cell(row, "labnic").samples.append(Sample({"rate": ours, "interrupts": 9}))
         if row != "alone":
             made.cell(row, "igb").samples.append(Sample({"rate": 100, "interrupts": 1}))
-    assert show.score(made) == "labnic is ahead in 2 of 3 rows, in 1 by 1.25 times and more"
+    assert list(show.score(made)) == ["labnic is ahead in 2 of 3 rows, in 1 by 1.25 times and more"]
     assert [line.row for line in made.heads()] == ["tx", "close", "behind", "alone"]
+
+
+def test_labnic_alone_has_no_score() -> None:
+    assert list(show.score(result({"labnic": [300]}))) == []
 
 
 def test_the_report_has_the_functions_where_they_were_looked_at() -> None:

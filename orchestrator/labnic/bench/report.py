@@ -10,7 +10,7 @@ from typing import Any
 
 from labnic.bench.contenders import OURS
 from labnic.bench.result import Line, Result
-from labnic.bench.show import LEGEND, PROFILE, cell, contenders, functions, heading, score, standing
+from labnic.bench.show import LEGEND, PROFILE, contenders, functions, heading, score, standing, value
 
 WIDTH, BAR_HEIGHT, FRAME_HEIGHT = 560, 26, 110
 """Of a plot in pixels; the frame is its title and axis."""
@@ -36,8 +36,8 @@ def html(result: Result) -> str:
     parts = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
         f"<title>{title}</title><style>{STYLE}</style></head>",
-        f"<body><h1>{title}</h1><p>{escape(heading(result))}</p><p>{escape(LEGEND)}</p>",
-        f"<p>{escape(score(result))}</p>",
+        f"<body><h1>{title}</h1>",
+        *(f"<p>{escape(remark)}</p>" for remark in (heading(result), LEGEND, *score(result))),
     ]
     troubles = "".join(f"<li>{escape(trouble)}</li>" for trouble in result.troubles())
     parts += [f"<ul>{troubles}</ul>"] if troubles else []
@@ -53,7 +53,7 @@ def _overview(result: Result) -> str:
     """A line for each row, with the quantity that it is for, and a way to the rest of it."""
     lines = (
         f'<tr><td><a href="#{escape(line.row)}">{escape(result.titles[line.row])}</a></td>'
-        f"{_cells('td', (_label(line), _value(line, OURS)))}{_lead(line)}</tr>"
+        f"{_cells('td', (_label(line), value(line, OURS)))}{_lead(line)}</tr>"
         for line in result.heads()
     )
     return f"<table><tr>{_cells('th', ('row', 'quantity', OURS, 'lead'))}</tr>{''.join(lines)}</table>"
@@ -67,12 +67,8 @@ def _table(result: Result, row: str) -> str:
 
 
 def _row(line: Line, names: list[str]) -> str:
-    values = _cells("td", (_value(line, name) for name in names))
+    values = _cells("td", (value(line, name) for name in names))
     return f"<tr>{_cells('td', (_label(line),))}{_lead(line)}{values}</tr>"
-
-
-def _value(line: Line, name: str) -> str:
-    return cell(line.summaries[name]) if name in line.summaries else "-"
 
 
 def _lead(line: Line) -> str:

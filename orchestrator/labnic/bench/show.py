@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Literal
@@ -60,13 +60,11 @@ def table(result: Result, console: Console | None = None) -> None:
             shown.add_section()
             shown.add_row(f"[bold]{result.titles[line.row]}[/]")
             last = line.row
-        cells = [cell(line.summaries[name]) if name in line.summaries else "-" for name in names]
+        cells = [value(line, name) for name in names]
         shown.add_row(f"  {line.quantity.name}, {line.quantity.unit}", *cells, styled(line.lead))
     console.print(shown)
-    console.print(LEGEND, markup=False)
-    console.print(score(result), markup=False)
-    for trouble in result.troubles():
-        console.print(trouble, markup=False)
+    for remark in (LEGEND, *score(result), *result.troubles()):
+        console.print(remark, markup=False)
 
 
 def profiles(result: Result, console: Console | None = None) -> None:
@@ -103,6 +101,11 @@ def heading(result: Result) -> str:
     return ", ".join(f"{name} {value}" for name, value in result.made_with.items())
 
 
+def value(line: Line, name: str) -> str:
+    """The `cell` of a contender, or a dash for one that was not measured."""
+    return cell(line.summaries[name]) if name in line.summaries else "-"
+
+
 def cell(summary: Summary) -> str:
     """``148 (140-151)``, or the median alone where the ends look like it."""
     median, *ends = map(number, (summary.median, summary.low, summary.high))
@@ -127,11 +130,12 @@ def styled(lead: Lead | None) -> str:
     return f"[{STYLES[standing(lead)]}]{lead.ratio:.2f}[/] {lead.best}" if lead else "-"
 
 
-def score(result: Result) -> str:
-    """In how many rows labnic is ahead, by the quantity that each row is for."""
+def score(result: Result) -> Iterator[str]:
+    """In how many rows labnic is ahead, by the quantity that each row is for; nothing when there is no other NIC."""
     found = [standing(line.lead) for line in result.heads() if line.lead]
-    ahead = len(found) - found.count("behind")
-    return f"{OURS} is ahead in {ahead} of {len(found)} rows, in {found.count('far')} by {GOAL} times and more"
+    if found:
+        ahead = len(found) - found.count("behind")
+        yield f"{OURS} is ahead in {ahead} of {len(found)} rows, in {found.count('far')} by {GOAL} times and more"
 
 
 def show_moves(found: Sequence[Move], console: Console | None = None) -> None:
@@ -146,7 +150,8 @@ def show_moves(found: Sequence[Move], console: Console | None = None) -> None:
 def write_page(path: Path, result: Result) -> None:
     """Put the table between the marks of a page; raises `UsageError` for a page without them."""
     text = read_page(path)
-    made = f"{heading(result)}.\n{score(result)}.\n\n{markdown(result)}"
+    remarks = "".join(f"{remark}.\n" for remark in (heading(result), *score(result)))
+    made = f"{remarks}\n{markdown(result)}"
     write_atomic(path, replace_part(text, PART, made, str(path)).encode())
 
 
@@ -169,7 +174,7 @@ def markdown(result: Result) -> str:
     ]
     last = ""
     for line in result.lines():
-        cells = (cell(line.summaries[name]) if name in line.summaries else "-" for name in names)
+        cells = (value(line, name) for name in names)
         title = result.titles[line.row] if line.row != last else ""
         last = line.row
         head = f"| {title} | {line.quantity.name}, {line.quantity.unit} | "
